@@ -1,0 +1,23 @@
+/** How `compute_ctl local` was started: its command line and the environment, read once. */
+
+export interface LocalParams {
+  /** Absolute; keeps the databases between runs. Undefined: a temporary directory, removed at the end. */
+  readonly dataDir: string | undefined
+  /** Which Postgres to run. `Version` asks for one that is installed on this machine. */
+  readonly postgres:
+    | { readonly _tag: "Bundled" }
+    | { readonly _tag: "Version"; readonly major: LocalMajor }
+    | { readonly _tag: "Binary"; readonly pgbin: string }
+  readonly port: number
+  readonly externalHttpPort: number
+  readonly internalHttpPort: number
+  /** User that owns Postgres and its files when the process is root. */
+  readonly runAs: string | undefined
+  readonly buildTag: string
+  /** What children inherit: the whole environment of this process. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+/** Major versions that `--pg-version` takes. */
+export const localMajors = [14, 15, 16, 17, 18] as const
+export type LocalMajor = (typeof localMajors)[number]
