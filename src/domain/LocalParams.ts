@@ -1,7 +1,7 @@
 /** How `compute_ctl local` was started: its command line and the environment, read once. */
 
 export interface LocalParams {
-  /** Absolute; keeps the databases between runs. Undefined: a temporary directory, removed at the end. */
+  /** Absolute; keeps the databases between runs. Undefined: the place of the user for such data. */
   readonly dataDir: string | undefined
   /** Which Postgres to run. `Version` asks for one that is installed on this machine. */
   readonly postgres:

@@ -1,0 +1,180 @@
+/**
+ * The log: one line a message on stderr, as the original writes it.
+ *
+ *     <RFC 3339 UTC, microseconds> <LEVEL, 5 wide> <span{key=value …}:…> <message> <key=value …>
+ *
+ * A write never throws and never waits. Where nobody reads, memory is bounded: beyond 8 MiB lines are dropped, and
+ * counted in the next line that goes through. Source: reference/startup §24.1.
+ */
+import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
+import type * as Tracer from "effect/Tracer"
+import { describeLine } from "../domain/describe.ts"
+
+const bufferLimitBytes = 8 * 1024 * 1024
+
+const error = 4
+const info = 2
+const ranks: ReadonlyMap<string, number> = new Map([
+  ["trace", 0],
+  ["debug", 1],
+  ["info", info],
+  ["warn", 3],
+  ["error", error],
+  ["off", 5]
+])
+
+/** Filter of `RUST_LOG`: the lowest rank that is written, for all and by target. */
+interface Filter {
+  readonly fallback: number
+  readonly targets: ReadonlyMap<string, number>
+}
+
+/**
+ * Directives separated by commas: a level for all (`info`), or `target=level`. What is not understood is skipped, as are
+ * directives for spans.
+ */
+export const parseFilter = (text: string | undefined): Filter => {
+  const targets = new Map<string, number>()
+  let fallback: number | undefined
+  for (const directive of (text ?? "").split(",")) {
+    const [target = "", level] = directive.split("=", 2)
+    const rank = ranks.get((level ?? target).trim().toLowerCase())
+    if (rank === undefined) continue
+    if (level === undefined) fallback = rank
+    else targets.set(target.trim(), rank)
+  }
+  return { fallback: fallback ?? (targets.size > 0 ? error : info), targets }
+}
+
+/** A target is matched by itself and by the modules above it: `http` lets `http::access` through. */
+const threshold = (filter: Filter, target: unknown): number => {
+  if (typeof target !== "string" || filter.targets.size === 0) return filter.fallback
+  for (let at = target; at !== ""; at = at.slice(0, Math.max(0, at.lastIndexOf("::")))) {
+    const rank = filter.targets.get(at)
+    if (rank !== undefined) return rank
+  }
+  return filter.fallback
+}
+
+const labels: Record<LogLevel.LogLevel, readonly [text: string, rank: number]> = {
+  All: ["TRACE", 0],
+  Trace: ["TRACE", 0],
+  Debug: ["DEBUG", 1],
+  Info: [" INFO", info],
+  Warn: [" WARN", 3],
+  Error: ["ERROR", error],
+  Fatal: ["ERROR", error],
+  None: ["ERROR", error]
+}
+
+const bare = /^[^\s"=\p{Cc}]+$/u
+
+const plain = (value: unknown): string => {
+  if (typeof value !== "object" || value === null || Redacted.isRedacted(value)) return String(value)
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return String(value) // a cycle, a bigint
+  }
+}
+
+/** A value as it stands behind `key=`: quoted only where it would be misread. */
+const field = (value: unknown): string => {
+  const text = plain(value)
+  return bare.test(text) ? text : JSON.stringify(text)
+}
+
+/** Span attributes are data, texts among them are quoted. */
+const attribute = (value: unknown): string => (typeof value === "string" ? JSON.stringify(value) : field(value))
+
+const spanContext = (span: Tracer.AnySpan | undefined): string => {
+  if (span === undefined || span._tag === "ExternalSpan") return ""
+  const attributes = [...span.attributes].map(([key, value]) => `${key}=${attribute(value)}`).join(" ")
+  return `${spanContext(Option.getOrUndefined(span.parent))}${span.name}${attributes === "" ? "" : `{${attributes}}`}:`
+}
+
+const reason = (one: Cause.Reason<unknown>): ReadonlyArray<string> => {
+  switch (one._tag) {
+    case "Fail":
+      return [describeLine(one.error)]
+    case "Die":
+      return [one.defect instanceof Error && one.defect.stack !== undefined ? one.defect.stack : String(one.defect)]
+    case "Interrupt":
+      return []
+  }
+}
+
+const timestamp = (nanos: bigint): string => {
+  const micros = nanos / 1000n
+  const seconds = new Date(Number(micros / 1000n)).toISOString().slice(0, 20)
+  return `${seconds}${String(micros % 1_000_000n).padStart(6, "0")}Z`
+}
+
+const format = (options: Logger.Options<unknown>, annotations: Readonly<Record<string, unknown>>): string => {
+  const { cause, fiber, logLevel, message } = options
+  const spans = spanContext(fiber.cache.span)
+  const parts = [
+    timestamp(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe()),
+    labels[logLevel][0],
+    ...(spans === "" ? [] : [spans]),
+    ...(Array.isArray(message) ? message : [message]).map(plain).filter((text) => text !== "")
+  ]
+  for (const [key, value] of Object.entries(annotations)) if (key !== "target") parts.push(`${key}=${field(value)}`)
+  const reasons = cause.reasons.flatMap(reason)
+  if (reasons.length > 0) parts.push(`cause=${JSON.stringify(reasons.join("; "))}`)
+  return parts.join(" ")
+}
+
+type Sink = NodeJS.WritableStream & { readonly writableLength: number }
+
+let dropped = 0
+let sink: Sink = process.stderr
+
+/** From now on the log goes to another stream. */
+export const redirect = (stream: Sink): void => {
+  sink = stream
+}
+
+/** Writes one line (without its end) to the log as it is. Complete or not at all; never throws. */
+export const writeRaw = (line: string): void => {
+  if (sink.writableLength > bufferLimitBytes) {
+    dropped++
+    return
+  }
+  const note = dropped === 0 ? "" : `${dropped} log lines were dropped: stderr is not read\n`
+  try {
+    sink.write(`${note}${line}\n`)
+    dropped = 0
+  } catch {
+    dropped++ // the disk under a file is full
+  }
+}
+
+const ignore = (): void => {}
+
+/**
+ * Replaces the stock loggers. `rustLog`: the text of `RUST_LOG`, `info` when there is none. Log lines become events of
+ * the current span too. An annotation `target` is not printed: it selects the level.
+ */
+export const layer = (options: { readonly rustLog: string | undefined }): Layer.Layer<never> => {
+  const filter = parseFilter(options.rustLog)
+  // A reader that is gone (EPIPE) must not end the process.
+  if (!process.stderr.listeners("error").includes(ignore)) process.stderr.on("error", ignore)
+  const text = Logger.make<unknown, void>((entry) => {
+    const annotations = entry.fiber.getRef(References.CurrentLogAnnotations)
+    const { target } = annotations
+    if (labels[entry.logLevel][1] < threshold(filter, target)) return
+    writeRaw(format(entry, annotations))
+  })
+  return Layer.mergeAll(
+    Logger.layer([text, Logger.tracerLogger]),
+    Layer.succeed(References.MinimumLogLevel, "Trace") // the filter decides
+  )
+}
