@@ -1,0 +1,282 @@
+/**
+ * The life of the node, from the first spec to the exit code.
+ *
+ *     wait for a spec ─▶ start ─▶ run until Postgres ends or the end is asked for ─▶ Postgres down ─▶ safekeepers synced
+ *                          └─▶ failed: readable for 30 s; a refresh starts again, a terminate ends it
+ *
+ * Postgres lives in the Scope of one `attempt`. Whatever ends the attempt, the Scope is closed, and Postgres is gone,
+ * before anything is said about safekeepers. Source: reference/startup §8, §20–§21; decisions P1, P2, P5, C4, C14, S3.
+ */
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import type * as Tracer from "effect/Tracer"
+import { isEnding } from "../domain/ComputeStatus.ts"
+import { describe, describeLine } from "../domain/describe.ts"
+import type { Lsn } from "../domain/Lsn.ts"
+import * as ParsedSpec from "../domain/ParsedSpec.ts"
+import { describeExit } from "../layers/Children.ts"
+import { ComputeNode, ConfigurationFailed, TerminationFailed } from "../layers/ComputeNode.ts"
+import { ControlPlane } from "../layers/ControlPlane.ts"
+import { Params } from "../layers/Params.ts"
+import { type Ending, exitCode, Postgres } from "../layers/Postgres.ts"
+import { SyncFailed, syncAtEnd } from "./safekeepers.ts"
+import { startCompute } from "./startup/startCompute.ts"
+
+/** How long an end or a failure stays readable over HTTP (reference/startup §21.3). */
+const lingerTime = Duration.seconds(30)
+
+/** Lakebase mode: Postgres has to be up within this time (reference/startup §23). */
+const defaultInitTimeout = Duration.seconds(60)
+
+/** A spec to bring up. */
+export interface Job {
+  readonly spec: ParsedSpec.ParsedSpec
+  /** Span that asked for it. */
+  readonly parent: Tracer.AnySpan | undefined
+  /** Completed with the outcome, where somebody waits for it. */
+  readonly done: Deferred.Deferred<void, ConfigurationFailed> | undefined
+}
+
+export interface LifeOptions {
+  /** Spec known at the start of the process; its status is `init` already. */
+  readonly first: Job | undefined
+  readonly tls: boolean
+  /** Ends every lingering (a signal). */
+  readonly hurry: Effect.Effect<void>
+}
+
+/** Lakebase mode: the start took longer than `--pg-init-timeout`. The process ends at once. */
+class InitTimedOut extends Data.TaggedError("InitTimedOut")<{ readonly message: string }> {}
+
+type Outcome =
+  | { readonly _tag: "Terminated" }
+  | { readonly _tag: "PostgresExited" }
+  | { readonly _tag: "Failed"; readonly error: unknown }
+
+const terminated: Outcome = { _tag: "Terminated" }
+
+/** Waits for the first spec of a node that started without one; undefined when the end is asked for instead. */
+const waitForSpec = Effect.gen(function* () {
+  const node = yield* ComputeNode
+  yield* Effect.logInfo("no compute spec provided, waiting")
+  const job = yield* Effect.raceFirst(node.nextSubmitted, Effect.as(node.terminateRequested, undefined))
+  if (job === undefined) return undefined
+  yield* Effect.logInfo("got spec, continue configuration")
+  const now = Date.now()
+  const begun = yield* Effect.result(
+    node.transition("startup_begins", (state) => ({
+      ...state,
+      startTime: now,
+      metrics: { ...state.metrics, wait_for_spec_ms: Math.max(0, now - state.startTime) }
+    }))
+  )
+  return Result.isSuccess(begun) ? job : undefined
+})
+
+/** Runs the start under the deadline of lakebase mode. */
+const start = (job: Job, tls: boolean) =>
+  Effect.gen(function* () {
+    const { lakebaseMode, pgInitTimeout } = yield* Params
+    const started = startCompute(job.spec, { tls })
+    const traced = job.parent === undefined ? started : Effect.withParentSpan(started, job.parent)
+    if (!lakebaseMode) return yield* traced
+    const duration = pgInitTimeout === undefined ? defaultInitTimeout : Duration.seconds(pgInitTimeout)
+    return yield* Effect.timeoutOrElse(traced, {
+      duration,
+      orElse: () =>
+        Effect.fail(
+          new InitTimedOut({ message: `Postgres did not start within ${Duration.toSeconds(duration)} seconds` })
+        )
+    })
+  })
+
+/** One Postgres: brought up, run to its end, brought down. Ends when its last process is gone. */
+const attempt = (job: Job, tls: boolean) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const node = yield* ComputeNode
+      const postgres = yield* Postgres
+      yield* postgres.forget
+      const begun = yield* Effect.raceFirst(Effect.exit(start(job, tls)), Effect.as(node.terminateRequested, undefined))
+      if (begun === undefined) return terminated
+      if (Exit.isFailure(begun)) {
+        const error = Cause.squash(begun.cause)
+        yield* Effect.logError(`could not start the compute node: ${describeLine(error)}`)
+        const failed = yield* Effect.result(
+          node.transition("startup_failed", (state) => ({ ...state, error: describe(error) }))
+        )
+        if (job.done !== undefined) {
+          yield* Deferred.fail(job.done, new ConfigurationFailed({ message: describe(error) }))
+        }
+        return Result.isSuccess(failed) ? ({ _tag: "Failed", error } satisfies Outcome) : terminated
+      }
+      const postmaster = begun.value
+      const live = yield* Effect.result(
+        node.transition("startup_succeeded", (state) => ({ ...state, spec: job.spec, pending: undefined }))
+      )
+      if (Result.isFailure(live)) return terminated
+      const { metrics } = yield* node.state
+      yield* Effect.logInfo("compute start finished").pipe(
+        Effect.annotateLogs({ metrics: JSON.stringify(metrics), postmaster_pid: postmaster.pid })
+      )
+      if (job.done !== undefined) yield* Deferred.succeed(job.done, undefined)
+      yield* Effect.logInfo("Waiting for Postgres to exit").pipe(
+        Effect.annotateLogs({ postmaster_pid: postmaster.pid })
+      )
+      const exited = yield* Effect.raceFirst(postmaster.exited, Effect.as(node.terminateRequested, undefined))
+      if (exited === undefined) return terminated
+      const text = `Postgres exited with code ${describeExit(exited)}, shutting down`
+      yield* Effect.logInfo(text)
+      yield* node.update((state) => ({ ...state, error: text }))
+      return { _tag: "PostgresExited" } satisfies Outcome
+    })
+  )
+
+/**
+ * The position to hand back. Null where nothing of ours can be unsynced: another mode, or no Postgres was started.
+ * Never runs beside a Postgres process.
+ */
+const settle = (job: Job) =>
+  Effect.gen(function* () {
+    const postgres = yield* Postgres
+    const ending = yield* postgres.ending
+    if (ending._tag === "NeverStarted") return null
+    if (ending._tag !== "Gone") {
+      const reason = ending._tag === "StillAlive" ? ending.message : "Postgres is still running"
+      return yield* new SyncFailed({ message: `safekeepers are not synced: ${reason}` })
+    }
+    if (job.spec.spec.mode._tag !== "Primary") {
+      yield* Effect.logInfo("not primary, not syncing safekeepers")
+      return null
+    }
+    return yield* syncAtEnd(job.spec)
+  })
+
+/** Postgres' own code; without a Postgres `otherwise`. */
+const codeOf = (ending: Ending, otherwise: number): number =>
+  ending._tag === "Gone" ? exitCode(ending.exited) : ending._tag === "NeverStarted" ? otherwise : 1
+
+const linger = (options: LifeOptions, message: string) =>
+  Effect.andThen(Effect.logInfo(message), Effect.raceFirst(Effect.sleep(lingerTime), options.hurry))
+
+/** The end of a node whose Postgres is gone: outcome to all waiters, exit code. A node that never had a spec does not linger. */
+const end = (options: LifeOptions, synced: Result.Result<Lsn | null, SyncFailed>, code: number) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    if (Result.isFailure(synced)) {
+      const text = describe(synced.failure)
+      yield* Effect.logError(describeLine(synced.failure))
+      yield* node.update((state) => ({ ...state, error: text }))
+      yield* node.ended(Exit.fail(new TerminationFailed({ message: describeLine(synced.failure) })))
+      return 1
+    }
+    const lsn = synced.success
+    const { pending, spec, status } = yield* node.state
+    // Nobody asked for this end: the status on the wire stays.
+    if (isEnding(status)) {
+      yield* Effect.ignore(node.transition("stopped", (state) => ({ ...state, terminateLsn: lsn })))
+    }
+    yield* node.ended(Exit.succeed({ lsn }))
+    if (status === "termination_pending_fast" && (pending ?? spec) !== undefined) {
+      yield* linger(options, "giving control plane 30s to collect the error before shutdown")
+    }
+    return code
+  })
+
+/** A failed start is readable for a while. Undefined: start again with this job; a number: the exit code. */
+const afterFailure = (options: LifeOptions, job: Job) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    const postgres = yield* Postgres
+    const synced = yield* Effect.result(settle(job))
+    while (true) {
+      const next = yield* Effect.raceFirst(
+        Effect.as(linger(options, "giving control plane 30s to collect the error before shutdown"), "over" as const),
+        Effect.raceFirst(
+          Effect.as(node.terminateRequested, "terminate" as const),
+          Effect.as(node.refreshRequested, "refresh" as const)
+        )
+      )
+      const ending = yield* postgres.ending
+      const { status } = yield* node.state
+      if (next === "terminate" || isEnding(status)) return yield* end(options, synced, codeOf(ending, 0))
+      if (next === "over") {
+        yield* node.ended(Exit.succeed({ lsn: null }))
+        return Result.isFailure(synced) ? 1 : codeOf(ending, 1) || 1
+      }
+      const again = yield* refreshedJob
+      if (again === "detached") {
+        yield* end(options, synced, 1)
+        return 1
+      }
+      if (again !== undefined) return again
+    }
+  })
+
+/** Pulls the configuration once after a failed start; the job to start again with. */
+const refreshedJob = Effect.gen(function* () {
+  const node = yield* ComputeNode
+  const controlPlane = yield* ControlPlane
+  yield* node.transition("refresh_begins")
+  const config = yield* controlPlane.fetch
+  if (config.detached) {
+    yield* Effect.logWarning("this compute is no longer attached to any storage")
+    yield* node.transition("detached")
+    return "detached" as const
+  }
+  if (config.spec === undefined) {
+    return yield* new ConfigurationFailed({ message: "the configuration holds no spec" })
+  }
+  const spec = yield* Effect.fromResult(ParsedSpec.parse(config.spec))
+  const { keys } = config.computeCtlConfig.jwks
+  yield* node.transition("startup_begins", (state) => ({
+    ...state,
+    pending: spec,
+    keys: keys.length > 0 ? config.computeCtlConfig.jwks : state.keys
+  }))
+  return { spec, parent: undefined, done: undefined } satisfies Job
+}).pipe(
+  Effect.catch((error) =>
+    Effect.gen(function* () {
+      const node = yield* ComputeNode
+      yield* Effect.logError(`Refresh configuration: ${describeLine(error)}`)
+      yield* Effect.ignore(
+        Effect.andThen(
+          node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) })),
+          node.transition("refresh_gave_up")
+        )
+      )
+      return undefined
+    })
+  )
+)
+
+/** Runs the node to its end; the value is the exit code of the process. */
+export const life = (options: LifeOptions) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    const postgres = yield* Postgres
+    const first = options.first ?? (yield* waitForSpec)
+    if (first === undefined) return yield* end(options, Result.succeed(null), 0)
+    let job: Job = first
+    while (true) {
+      const outcome = yield* attempt(job, options.tls)
+      if (outcome._tag === "Failed") {
+        if (outcome.error instanceof InitTimedOut) {
+          yield* node.ended(Exit.succeed({ lsn: null }))
+          return 1
+        }
+        const next = yield* afterFailure(options, job)
+        if (typeof next === "number") return next
+        job = next
+        continue
+      }
+      const synced = yield* Effect.result(settle(job))
+      return yield* end(options, synced, codeOf(yield* postgres.ending, 0))
+    }
+  })
