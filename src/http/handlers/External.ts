@@ -1,0 +1,115 @@
+/** What the routes of the external server do. Source: reference/http-api §7. */
+import * as Effect from "effect/Effect"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { type ComputeState, visibleSpec } from "../../domain/ComputeState.ts"
+import * as Lsn from "../../domain/Lsn.ts"
+import * as ParsedSpec from "../../domain/ParsedSpec.ts"
+import { ComputeNode } from "../../layers/ComputeNode.ts"
+import { Metrics } from "../../layers/Metrics.ts"
+import { Params } from "../../layers/Params.ts"
+import * as E from "../api/Errors.ts"
+import { ExternalApi } from "../api/ExternalApi.ts"
+import type { ComputeStatusResponse, LfcOffloadState, LfcPrewarmState } from "../api/Schemas.ts"
+import { requireInQuery } from "../requests.ts"
+import { notImplemented, refusedBy, requireRunning } from "./gate.ts"
+
+/** Milliseconds since the epoch as RFC 3339 in UTC. */
+const rfc3339 = (millis: number): string => new Date(millis).toISOString()
+
+const statusResponse = (state: ComputeState): ComputeStatusResponse => {
+  const spec = visibleSpec(state)
+  return {
+    start_time: rfc3339(state.startTime),
+    tenant: spec?.tenantId ?? null,
+    timeline: spec?.timelineId ?? null,
+    status: state.status,
+    last_active: state.lastActive === undefined ? null : rfc3339(state.lastActive).replace("Z", "+00:00"),
+    error: state.error ?? null
+  }
+}
+
+const resolve = (spec: ParsedSpec.ParsedSpec["spec"]) =>
+  Effect.mapError(Effect.fromResult(ParsedSpec.parse(spec)), ({ message }) => new E.BadRequest({ message }))
+
+const terminated = (lsn: Lsn.Lsn | null) =>
+  HttpServerResponse.jsonUnsafe({ lsn: lsn === null ? null : Lsn.format(lsn) }, { status: 201 })
+
+export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handlers) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    const params = yield* Params
+    const status = Effect.map(node.state, statusResponse)
+
+    return handlers
+      .handle("status", () => status)
+      .handle("startupMetrics", () => Effect.map(node.state, ({ metrics }) => metrics))
+      .handle("configure", ({ payload }) =>
+        Effect.gen(function* () {
+          const spec = yield* resolve(payload.spec)
+          if ((yield* node.state).status === "running") return yield* notImplemented("reconfiguration")
+          const span = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
+          const outcome = yield* Effect.mapError(node.submitSpec(spec, span), refusedBy)
+          yield* Effect.mapError(
+            outcome,
+            ({ message }) =>
+              new E.InternalError({ message: `compute configuration failed: ${JSON.stringify(message)}` })
+          )
+          return yield* status
+        })
+      )
+      .handle("terminate", ({ query, request }) =>
+        Effect.gen(function* () {
+          yield* requireInQuery(request, "mode", query.mode)
+          const before = yield* node.state
+          const asked = yield* Effect.result(node.terminate(query.mode ?? "fast"))
+          if (Result.isFailure(asked)) {
+            return asked.failure.from === "terminated"
+              ? terminated((yield* node.state).terminateLsn)
+              : yield* refusedBy(asked.failure)
+          }
+          if (before.status === "empty") {
+            return params.lakebaseMode ? HttpServerResponse.empty({ status: 200 }) : { lsn: null }
+          }
+          return yield* Effect.mapError(asked.success, ({ message }) => new E.InternalError({ message }))
+        })
+      )
+      .handle("promote", ({ payload }) => Effect.andThen(resolve(payload.spec), notImplemented("promotion")))
+      .handle("liveness", () => notImplemented("the liveness probe"))
+  })
+)
+
+export const layerLfc = HttpApiBuilder.group(ExternalApi, "lfc", (handlers) =>
+  handlers
+    .handle("prewarmState", () => Effect.succeed<LfcPrewarmState>({ status: "not_prewarmed" }))
+    .handle("prewarm", ({ query, request }) =>
+      Effect.andThen(requireInQuery(request, "from_endpoint", query.from_endpoint), notImplemented("prewarming"))
+    )
+    .handle("cancelPrewarm", () => notImplemented("prewarming"))
+    .handle("offloadState", () => Effect.succeed<LfcOffloadState>({ status: "not_offloaded" }))
+    .handle("offload", () => notImplemented("offloading"))
+)
+
+export const layerDatabase = HttpApiBuilder.group(ExternalApi, "database", (handlers) =>
+  Effect.gen(function* () {
+    const running = requireRunning(yield* ComputeNode)
+
+    return handlers
+      .handle("checkWritability", () => Effect.andThen(running, notImplemented("the check of writability")))
+      .handle("schema", () => notImplemented("the dump of a schema"))
+      .handle("catalogObjects", () => notImplemented("the list of databases and roles"))
+      .handle("insights", () => Effect.andThen(running, notImplemented("insights")))
+  })
+)
+
+export const layerMetrics = HttpApiBuilder.group(ExternalApi, "metrics", (handlers) =>
+  Effect.gen(function* () {
+    const metrics = yield* Metrics
+
+    return handlers
+      .handle("prometheus", () => metrics.render)
+      .handle("autoscaling", () => notImplemented("the metrics for autoscaling"))
+  })
+)

@@ -1,0 +1,333 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { ComputeSpec } from "../../src/domain/ComputeSpec.ts"
+import * as ComputeStatus from "../../src/domain/ComputeStatus.ts"
+import * as Lsn from "../../src/domain/Lsn.ts"
+import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
+import { ConfigurationFailed, TerminationFailed } from "../../src/layers/ComputeNode.ts"
+import { Metrics } from "../../src/layers/Metrics.ts"
+import { configuration, eventsTo, jsonBody, request, spec, start, tenant, timeline } from "./harness.ts"
+
+type Node = Awaited<ReturnType<typeof start>>
+
+const refused = (status: ComputeStatus.ComputeStatus) => ({
+  error: `invalid compute status: ${ComputeStatus.display(status)}`
+})
+
+const statuses = ComputeStatus.ComputeStatus.literals
+
+/** Serves one submitted spec as the program does. */
+const bringUp = (node: Node, outcome: Exit.Exit<void, ConfigurationFailed>): Promise<void> =>
+  node.run(
+    Effect.gen(function* () {
+      const { done, spec: submitted } = yield* node.node.nextSubmitted
+      yield* Effect.orDie(node.node.transition("startup_begins"))
+      yield* Effect.orDie(
+        Exit.isSuccess(outcome)
+          ? node.node.transition("startup_succeeded", (state) => ({ ...state, spec: submitted, pending: undefined }))
+          : node.node.transition("startup_failed", (state) => ({ ...state, error: "first\n\nCaused by:\n    second" }))
+      )
+      yield* Deferred.done(done, outcome)
+    })
+  )
+
+const end = (node: Node, outcome: Exit.Exit<{ readonly lsn: Lsn.Lsn | null }, TerminationFailed>): Promise<void> =>
+  node.run(
+    Effect.gen(function* () {
+      yield* node.node.terminateRequested
+      const lsn = Exit.isSuccess(outcome) ? outcome.value.lsn : null
+      if (Exit.isSuccess(outcome)) {
+        yield* Effect.orDie(node.node.transition("stopped", (state) => ({ ...state, terminateLsn: lsn })))
+      }
+      yield* node.node.ended(outcome)
+    })
+  )
+
+const statusOf = async (node: Node): Promise<unknown> => (await node.external("GET /status")).json
+
+describe("GET /status", () => {
+  it("has all six members, null where there is nothing", async () => {
+    await using node = await start()
+    expect(await statusOf(node)).toEqual({
+      start_time: "2026-11-21T08:49:07.987Z",
+      tenant: null,
+      timeline: null,
+      status: "empty",
+      last_active: null,
+      error: null
+    })
+  })
+
+  it("shows the ids of the spec that is being started, times in their two spellings, and the error", async () => {
+    await using node = await start()
+    const pending = Result.getOrThrow(ParsedSpec.parse(Schema.decodeUnknownSync(ComputeSpec)(spec)))
+    await node.run(
+      node.node.update((state) => ({ ...state, pending, lastActive: state.startTime + 1000, error: "a\n\nb" }))
+    )
+    expect(await statusOf(node)).toEqual({
+      start_time: "2026-11-21T08:49:07.987Z",
+      tenant,
+      timeline,
+      status: "empty",
+      last_active: "2026-11-21T08:49:08.987+00:00",
+      error: "a\n\nb"
+    })
+  })
+
+  it.each(statuses)("is served in status %s", async (status) => {
+    await using node = await start({ events: eventsTo[status] })
+    expect(await statusOf(node)).toMatchObject({ status })
+  })
+})
+
+describe("GET /metrics.json", () => {
+  it("S-065 has all thirteen timings, 0 until measured", async () => {
+    await using node = await start()
+    const before = (await node.external("GET /metrics.json")).json
+    expect(Object.values(Object(before))).toEqual(Array.from({ length: 13 }, () => 0))
+    await node.run(node.node.recordMetrics({ basebackup_ms: 118, basebackup_bytes: 5_169_019 }))
+    expect((await node.external("GET /metrics.json")).json).toEqual({
+      ...Object(before),
+      basebackup_ms: 118,
+      basebackup_bytes: 5_169_019
+    })
+  })
+})
+
+describe("GET /lfc", () => {
+  it("the states before anything was asked for have no other members", async () => {
+    await using node = await start()
+    expect((await node.external("GET /lfc/prewarm")).json).toEqual({ status: "not_prewarmed" })
+    expect((await node.external("GET /lfc/offload")).json).toEqual({ status: "not_offloaded" })
+  })
+})
+
+describe("gates", () => {
+  it.each(statuses)("POST /configure in status %s", async (status) => {
+    if (status === "empty") return
+    await using node = await start({ events: eventsTo[status] })
+    const reply = await node.external("POST /configure", jsonBody(configuration))
+    if (status === "running") expect(reply.status).toBe(501)
+    else expect([reply.status, reply.json]).toEqual([412, refused(status)])
+    expect(await statusOf(node)).toMatchObject({ status })
+  })
+
+  const running = [
+    ["external", "POST /check_writability", {}],
+    ["external", "GET /insights", {}],
+    ["internal", "POST /extensions", jsonBody({ extension: "a", database: "b", version: "1" })],
+    ["internal", "POST /grants", jsonBody({ database: "a", schema: "b", role: "c", privileges: [] })]
+  ] as const
+
+  it.each(statuses)("S-072 routes that need a running compute, in status %s", async (status) => {
+    await using node = await start({ events: eventsTo[status] })
+    for (const [server, what, call] of running) {
+      const reply = await node[server](what, call)
+      if (status === "running") expect(reply.status, what).toBe(501)
+      else expect([reply.status, reply.json], what).toEqual([412, refused(status)])
+    }
+  })
+
+  it.each(statuses)("POST /refresh_configuration in status %s counts, whatever it says", async (status) => {
+    await using node = await start({ events: eventsTo[status] })
+    const reply = await node.internal("POST /refresh_configuration", {
+      body: "",
+      headers: { "content-type": "application/x-www-form-urlencoded" }
+    })
+    const accepted = ["init", "failed", "refresh_configuration_pending"].includes(status)
+    if (accepted) {
+      expect([reply.status, reply.text]).toEqual([200, ""])
+      expect(reply.headers["content-type"]).toBeUndefined()
+      expect(reply.headers["content-length"]).toBe("0")
+    } else if (status === "running") expect(reply.status).toBe(501)
+    else {
+      expect([reply.status, reply.json]).toEqual([
+        500,
+        { error: `Cannot refresh compute configuration in state ${ComputeStatus.debugName(status)}` }
+      ])
+    }
+    expect(await statusOf(node)).toMatchObject({
+      status: status === "failed" ? "refresh_configuration_pending" : status
+    })
+    const text = (await request(node.externalPort, "GET /metrics")).text
+    expect(text).toContain("\npg_cctl_pagestream_request_errors_total 1\n")
+  })
+
+  it("the rest is not there yet, and says so", async () => {
+    await using node = await start({ events: eventsTo.running, params: { remoteExtBaseUrl: "http://x" } })
+    for (const what of [
+      "POST /lfc/prewarm",
+      "DELETE /lfc/prewarm",
+      "POST /lfc/offload",
+      "GET /database_schema?database=a",
+      "GET /dbs_and_roles",
+      "GET /hadron_liveness_probe",
+      "GET /autoscaling_metrics"
+    ]) {
+      const reply = await node.external(what)
+      expect([reply.status, reply.json], what).toEqual([501, { error: expect.stringMatching(/ is not implemented$/u) }])
+    }
+    expect((await node.internal("POST /extension_server/a")).status).toBe(501)
+  })
+})
+
+describe("POST /configure on an empty compute", () => {
+  it("S-077 answers with the status once the spec is up", async () => {
+    await using node = await start()
+    const asked = node.external("POST /configure", jsonBody(configuration))
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "configuration_pending", tenant, timeline })
+    const second = await node.external("POST /configure", jsonBody(configuration))
+    expect([second.status, second.json]).toEqual([412, refused("configuration_pending")])
+    await bringUp(node, Exit.void)
+    const reply = await asked
+    expect([reply.status, reply.json]).toEqual([200, await statusOf(node)])
+    expect(reply.json).toMatchObject({ status: "running", tenant, timeline })
+  })
+
+  it("a spec that does not come up is 500 with the cause", async () => {
+    await using node = await start()
+    const asked = node.external("POST /configure", jsonBody(configuration))
+    await bringUp(node, Exit.fail(new ConfigurationFailed({ message: 'first "one"\n\nCaused by:\n    second' })))
+    const reply = await asked
+    expect([reply.status, reply.json]).toEqual([
+      500,
+      { error: 'compute configuration failed: "first \\"one\\"\\n\\nCaused by:\\n    second"' }
+    ])
+    expect(await statusOf(node)).toMatchObject({ status: "failed", error: "first\n\nCaused by:\n    second" })
+  })
+
+  it("an end in between ends the call", async () => {
+    await using node = await start()
+    const asked = node.external("POST /configure", jsonBody(configuration))
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "configuration_pending" })
+    const stopping = node.external("POST /terminate")
+    await end(node, Exit.succeed({ lsn: null }))
+    expect((await asked).status).toBe(500)
+    expect((await stopping).status).toBe(200)
+  })
+
+  it("a client that leaves stops nothing", async () => {
+    await using node = await start()
+    const patience = new AbortController()
+    const asked = node.external("POST /configure", { ...jsonBody(configuration), signal: patience.signal })
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "configuration_pending" })
+    patience.abort()
+    await expect(asked).rejects.toThrow()
+    await bringUp(node, Exit.void)
+    expect(await statusOf(node)).toMatchObject({ status: "running", tenant })
+  })
+
+  it("the keys of the body change nothing", async () => {
+    await using node = await start()
+    const asked = node.external("POST /configure", jsonBody(configuration))
+    await bringUp(node, Exit.void)
+    await asked
+    expect((await node.external("GET /status")).status).toBe(200)
+  })
+
+  it("the spec that the program gets is the one that was sent, with the span of the request", async () => {
+    await using node = await start()
+    const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    const asked = node.external("POST /configure", {
+      ...jsonBody(configuration),
+      headers: { "content-type": "application/json", traceparent: `00-${trace}-00f067aa0ba902b7-01` }
+    })
+    const submitted = await node.run(node.node.nextSubmitted)
+    expect(submitted.spec).toMatchObject({
+      tenantId: tenant,
+      timelineId: timeline,
+      safekeepers: spec.safekeeper_connstrings
+    })
+    expect(submitted.parent).toMatchObject({ name: "HTTP", traceId: trace })
+    await node.run(Deferred.succeed(submitted.done, undefined))
+    await asked
+  })
+})
+
+describe("POST /terminate", () => {
+  it.each(statuses)("is accepted in status %s", async (status) => {
+    if (["empty", "terminated", "termination_pending_fast", "termination_pending_immediate"].includes(status)) return
+    await using node = await start({ events: eventsTo[status] })
+    const asked = node.external("POST /terminate?mode=immediate")
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "termination_pending_immediate" })
+    await end(node, Exit.succeed({ lsn: Lsn.fromBigInt(0x2000100n) }))
+    const reply = await asked
+    expect([reply.status, reply.json]).toEqual([200, { lsn: "0/2000100" }])
+  })
+
+  it("fast is the default, an optional mode the other; all callers share the outcome, later ones get 201", async () => {
+    const lines: Array<string> = []
+    await using node = await start({ events: eventsTo.running, log: (line) => lines.push(line) })
+    const first = node.external("POST /terminate")
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "termination_pending_fast" })
+    const second = node.external("POST /terminate?mode=immediate")
+    await expect.poll(() => statusOf(node)).toMatchObject({ status: "termination_pending_immediate" })
+    const third = node.external("POST /terminate?mode=fast&reason=x")
+    await expect.poll(() => lines).toContain("Info POST /terminate?mode=fast&reason=x")
+    await end(node, Exit.succeed({ lsn: Lsn.fromBigInt((1n << 32n) + 255n) }))
+    for (const reply of await Promise.all([first, second, third])) {
+      expect([reply.status, reply.json]).toEqual([200, { lsn: "1/FF" }])
+    }
+    const late = await node.external("POST /terminate?mode=immediate")
+    expect([late.status, late.json]).toEqual([201, { lsn: "1/FF" }])
+    expect(await statusOf(node)).toMatchObject({ status: "terminated" })
+  })
+
+  it("without a position the answer has null", async () => {
+    await using node = await start({ events: eventsTo.running })
+    const asked = node.external("POST /terminate")
+    await end(node, Exit.succeed({ lsn: null }))
+    expect((await asked).json).toEqual({ lsn: null })
+    const late = await node.external("POST /terminate")
+    expect([late.status, late.json]).toEqual([201, { lsn: null }])
+  })
+
+  it("an end that failed is 500 with the cause", async () => {
+    await using node = await start({ events: eventsTo.running })
+    const asked = node.external("POST /terminate")
+    await end(node, Exit.fail(new TerminationFailed({ message: "safekeepers are not synced" })))
+    const reply = await asked
+    expect([reply.status, reply.json]).toEqual([500, { error: "safekeepers are not synced" }])
+  })
+
+  it("on an empty compute it answers at once", async () => {
+    await using node = await start()
+    const reply = await node.external("POST /terminate")
+    expect([reply.status, reply.json]).toEqual([200, { lsn: null }])
+    expect(await statusOf(node)).toMatchObject({ status: "termination_pending_fast" })
+    await node.run(node.node.terminateRequested)
+  })
+
+  it("on an empty compute in lakebase mode the answer has no body", async () => {
+    await using node = await start({ params: { lakebaseMode: true } })
+    const reply = await node.external("POST /terminate")
+    expect([reply.status, reply.text]).toEqual([200, ""])
+    expect(reply.headers["content-type"]).toBeUndefined()
+  })
+})
+
+describe("GET /metrics", () => {
+  it("S-064 has exactly one status series, which follows the node", async () => {
+    await using node = await start()
+    const series = async () =>
+      (await request(node.externalPort, "GET /metrics")).text
+        .split("\n")
+        .filter((line) => line.startsWith("compute_ctl_up"))
+    expect(await series()).toEqual(['compute_ctl_up{build_tag="latest",status="empty"} 1'])
+    for (const status of statuses) {
+      await node.run(Metrics.use((metrics) => metrics.setStatus(status)))
+      expect(await series()).toEqual([`compute_ctl_up{build_tag="latest",status="${ComputeStatus.display(status)}"} 1`])
+    }
+  })
+
+  it("is text of the Prometheus format", async () => {
+    await using node = await start()
+    const reply = await request(node.externalPort, "GET /metrics")
+    expect(reply.headers["content-type"]).toBe("text/plain; version=0.0.4")
+    expect(reply.text.endsWith("\n")).toBe(true)
+  })
+})
