@@ -1,0 +1,123 @@
+/** The node as the default command runs it: spec fetched, servers up, life lived, exit code returned. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { Boot } from "../domain/Boot.ts"
+import type { ComputeParams } from "../domain/ComputeParams.ts"
+import * as ComputeState from "../domain/ComputeState.ts"
+import { describe } from "../domain/describe.ts"
+import * as ParsedSpec from "../domain/ParsedSpec.ts"
+import { HttpServers } from "../http/serve.ts"
+import { ComputeNode } from "../layers/ComputeNode.ts"
+import { type Config, ControlPlane } from "../layers/ControlPlane.ts"
+import { DataDirectory } from "../layers/DataDirectory.ts"
+import * as Logging from "../layers/Logging.ts"
+import { Metrics } from "../layers/Metrics.ts"
+import { Owner } from "../layers/Owner.ts"
+import { Pageserver } from "../layers/Pageserver.ts"
+import { Params } from "../layers/Params.ts"
+import { Postgres } from "../layers/Postgres.ts"
+import { Safekeepers } from "../layers/Safekeepers.ts"
+import { Signals } from "../layers/Signals.ts"
+import { life } from "../programs/Compute.ts"
+import { endOnSignal } from "../programs/endOnSignal.ts"
+
+/** Context of the trace that this start continues. */
+const traceParent = (boot: Boot) =>
+  Option.getOrUndefined(
+    HttpTraceContext.fromHeaders(
+      Headers.fromInput({ traceparent: boot.traceparent ?? "", tracestate: boot.tracestate ?? "" })
+    )
+  )
+
+/** With `--spec-path` the id of the compute may come from the spec. */
+const withComputeId = (params: ComputeParams, config: Config): ComputeParams => ({
+  ...params,
+  computeId: params.computeId ?? config.spec?.endpoint_id ?? "compute"
+})
+
+/** The node with a configuration at hand: from the first transition to the exit code. */
+const node = (config: Config, boot: Boot, observe: Observe) =>
+  Effect.gen(function* () {
+    const compute = yield* ComputeNode
+    const metrics = yield* Metrics
+    const hurry = yield* Deferred.make<void>()
+    yield* Effect.forkScoped(Stream.runForEach(compute.changes, ({ status }) => metrics.setStatus(status)))
+    yield* Effect.forkScoped(endOnSignal(hurry))
+    yield* Effect.forkScoped(observe(compute))
+    const parent = traceParent(boot)
+    if (parent !== undefined) yield* Effect.logInfo("got startup tracing context from env variables")
+    const { pending } = yield* compute.state
+    return yield* life({
+      first: pending === undefined ? undefined : { spec: pending, parent, done: undefined },
+      tls: config.computeCtlConfig.tls !== undefined && config.computeCtlConfig.tls !== null,
+      hurry: Deferred.await(hurry)
+    }).pipe(
+      // The ports are taken before PGDATA is touched, and answer until the end.
+      Effect.provide(HttpServers.layer)
+    )
+  }).pipe(Effect.scoped)
+
+/** State of a node at its start: with a spec it is never seen `empty`. */
+const initialState = (config: Config) =>
+  Effect.gen(function* () {
+    const state = ComputeState.initial(Date.now(), config.computeCtlConfig.jwks)
+    if (config.spec === undefined) return state
+    return { ...state, pending: yield* Effect.fromResult(ParsedSpec.parse(config.spec)) }
+  })
+
+const begin = Effect.gen(function* () {
+  const compute = yield* ComputeNode
+  const { pending } = yield* compute.state
+  if (pending !== undefined) yield* compute.transition("startup_begins")
+})
+
+/** What a command may watch while its node lives. */
+export type Observe = (node: ComputeNode["Service"]) => Effect.Effect<void>
+
+const program = (boot: Boot, observe: Observe) =>
+  Effect.gen(function* () {
+    const params = yield* Params
+    yield* Effect.logInfo("logging and tracing started")
+    yield* Effect.logInfo(`compute build_tag: ${params.buildTag}`)
+    if (params.source._tag === "SpecFile") {
+      yield* Effect.logWarning(
+        "--spec-path brings no keys: every route that needs a token answers 401, use --config to give some"
+      )
+    }
+    const config = yield* Effect.flatMap(ControlPlane, (controlPlane) => controlPlane.boot)
+    const state = yield* initialState(config)
+    const Node = ComputeNode.layer(state)
+    const Services = Layer.mergeAll(DataDirectory.layer, Postgres.layer, Pageserver.layer, Safekeepers.layer)
+    return yield* Effect.andThen(begin, node(config, boot, observe)).pipe(
+      Effect.provide(Layer.mergeAll(Node, Services)),
+      Effect.provideService(Params, withComputeId(params, config))
+    )
+  })
+
+/** Runs a node to its end; the value is the exit code. Fails with what went wrong before HTTP was up. */
+export const compute = (params: ComputeParams, boot: Boot, observe: Observe) =>
+  program(boot, observe).pipe(
+    Effect.provide(
+      Layer.mergeAll(ControlPlane.layer, Owner.layer(params.runAs), Signals.layer).pipe(
+        Layer.provideMerge(Metrics.layer(params.buildTag))
+      )
+    ),
+    Effect.provideService(Params, params)
+  )
+
+/** The default command. What fails before HTTP is up is told on stderr, exit code 1. */
+export const main = (params: ComputeParams, boot: Boot): Effect.Effect<number> =>
+  compute(params, boot, () => Effect.void).pipe(
+    Effect.catch((error) =>
+      Effect.sync(() => {
+        Logging.writeRaw(`Error: ${describe(error)}`)
+        return 1
+      })
+    ),
+    Effect.provide(Logging.layer({ rustLog: boot.rustLog }))
+  )

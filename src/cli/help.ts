@@ -1,0 +1,62 @@
+/** Texts of `--help` and `--version`, made from the table of options. */
+import { label, type OptionSpec, type OptionTable } from "./OptionSpec.ts"
+import { commands, localOptions, nodeOptions, variables } from "./options.ts"
+import { buildTag, version } from "./version.ts"
+
+const width = 100
+
+/** Breaks a text into indented lines of at most `width` columns. */
+const wrap = (text: string, indent: string): string => {
+  const lines: Array<string> = []
+  let line = ""
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent.length + line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = word
+    } else {
+      line = line === "" ? word : `${line} ${word}`
+    }
+  }
+  return [...lines, line].map((one) => `${indent}${one}\n`).join("")
+}
+
+const notes = (spec: OptionSpec): string =>
+  [
+    spec.required === true ? "required" : undefined,
+    spec.env === undefined ? undefined : `env: ${spec.env}`,
+    spec.default === undefined ? undefined : `default: ${spec.default}`
+  ]
+    .filter((note) => note !== undefined)
+    .map((note) => ` [${note}]`)
+    .join("")
+
+const option = (spec: OptionSpec): string =>
+  `  ${spec.short === undefined ? "   " : `-${spec.short},`} ${label(spec)}\n${wrap(spec.help + notes(spec), " ".repeat(10))}`
+
+const options = (table: OptionTable): string =>
+  `Options:\n${table
+    .filter((spec) => spec.hidden !== true)
+    .map(option)
+    .join("\n")}`
+
+const entries = (title: string, list: ReadonlyArray<{ readonly name: string; readonly help: string }>): string =>
+  `${title}:\n${list.map(({ help, name }) => `  ${name}\n${wrap(help, " ".repeat(10))}`).join("")}`
+
+export const nodeHelp = (): string => `\
+Prepares, starts, configures and watches one Postgres whose data live in remote storage
+
+Usage: compute_ctl [OPTIONS]
+       compute_ctl <COMMAND> [OPTIONS]
+
+${entries("Commands", commands)}
+${options(nodeOptions)}
+${entries("Environment", variables)}`
+
+export const localHelp = (): string => `\
+Runs Postgres on this machine with emulated storage and control plane, until Ctrl-C
+
+Usage: compute_ctl local [OPTIONS]
+
+${options(localOptions)}`
+
+export const versionLine = (): string => `compute_ctl ${version} (build tag ${buildTag})\n`

@@ -1,0 +1,94 @@
+/**
+ * Command line and environment → what to do.
+ *
+ * Pure: reads nothing but its arguments, never throws. Source: reference/startup §2–§3, decisions P3.
+ */
+import * as Result from "effect/Result"
+import type { Boot } from "../domain/Boot.ts"
+import type { ComputeParams } from "../domain/ComputeParams.ts"
+import type { LocalParams } from "../domain/LocalParams.ts"
+import { localHelp, nodeHelp, versionLine } from "./help.ts"
+import { lex } from "./lex.ts"
+import { localParams } from "./localParams.ts"
+import { nearest } from "./nearest.ts"
+import { nodeParams } from "./nodeParams.ts"
+import { commands, localOptions, nodeOptions } from "./options.ts"
+import type { FileProbe } from "./program.ts"
+import { quote, UsageError } from "./UsageError.ts"
+import type { Environment } from "./values.ts"
+
+export type Command =
+  | { readonly _tag: "Node"; readonly params: ComputeParams }
+  | { readonly _tag: "Local"; readonly params: LocalParams }
+  /** A text for stdout, nothing more to do. */
+  | { readonly _tag: "Print"; readonly text: string }
+
+type Parsed = Result.Result<Command, UsageError>
+
+const refuse = (message: string) => Result.fail(new UsageError({ message }))
+const print = (text: string): Parsed => Result.succeed({ _tag: "Print", text })
+
+const node = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed =>
+  Result.flatMap(lex(nodeOptions, argv), (given) => {
+    if (given.has("help")) return print(nodeHelp())
+    if (given.has("version")) return print(versionLine())
+    return Result.map(nodeParams(given, env, probe), (params) => ({ _tag: "Node", params }))
+  })
+
+const local = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed =>
+  Result.flatMap(lex(localOptions, argv), (given) =>
+    given.has("help")
+      ? print(localHelp())
+      : Result.map(localParams(given, env, probe), (params) => ({ _tag: "Local", params }))
+  )
+
+const help = (topics: ReadonlyArray<string>): Parsed => {
+  const [topic, more] = topics
+  if (more !== undefined) return refuse(`unexpected argument ${quote(more)} found`)
+  switch (topic) {
+    case undefined:
+    case "help":
+      return print(nodeHelp())
+    case "local":
+      return print(localHelp())
+    default:
+      return unknownCommand(topic)
+  }
+}
+
+const unknownCommand = (word: string): Parsed => {
+  const guess = nearest(
+    word,
+    commands.map((command) => command.name)
+  )
+  return refuse(`unrecognized command ${quote(word)}${guess === undefined ? "" : `, did you mean '${guess}'?`}`)
+}
+
+/** @param argv the arguments after the program's name */
+export const parse = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed => {
+  const [first, ...rest] = argv
+  if (first === undefined || first.startsWith("-")) return node(argv, env, probe)
+  switch (first) {
+    case "local":
+      return local(rest, env, probe)
+    case "help":
+      return help(rest)
+    default:
+      return unknownCommand(first)
+  }
+}
+
+/** What of the environment concerns logs and traces. */
+export const bootOf = (env: Environment): Boot => {
+  const otel: Record<string, string> = {}
+  for (const [name, value] of Object.entries(env)) {
+    if (name.startsWith("OTEL_") && value !== undefined && value !== "") otel[name] = value
+  }
+  const { RUST_LOG, TRACEPARENT, TRACESTATE } = env
+  return {
+    rustLog: RUST_LOG || undefined,
+    traceparent: TRACEPARENT || undefined,
+    tracestate: TRACESTATE || undefined,
+    otel
+  }
+}
