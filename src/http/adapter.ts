@@ -7,6 +7,7 @@
 import type * as Http from "node:http"
 import * as NodeHttpIncomingMessage from "@effect/platform-node/NodeHttpIncomingMessage"
 import { MaxBytesError } from "@effect/platform-node/NodeStream"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -25,8 +26,6 @@ import { closeSoon, type Handler } from "./listen.ts"
 
 /** What of a body nobody wanted is taken from a client, so that its connection can go on. */
 const drainLimitBytes = 256 * 1024
-/** For a client that sends more to read the answer, before the connection is torn down. */
-const graceMillis = 500
 
 interface Overrides {
   readonly url?: string | undefined
@@ -133,7 +132,10 @@ const takeRest = (request: Http.IncomingMessage): void => {
   let bytes = 0
   request.on("data", (chunk: Buffer) => {
     bytes += chunk.length
-    if (bytes > drainLimitBytes) closeSoon(request.socket, graceMillis)
+    if (bytes > drainLimitBytes) {
+      request.pause()
+      closeSoon(request.socket)
+    }
   })
   request.resume()
 }
@@ -180,7 +182,7 @@ const send = (
     ? Effect.suspend(() => write(request.response, answer, request.method === "HEAD")).pipe(
         Effect.catchCause((cause) =>
           Effect.andThen(
-            Effect.logError("the answer broke off", cause),
+            Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("the answer broke off", cause),
             Effect.sync(() => request.response.destroy())
           )
         )

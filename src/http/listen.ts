@@ -14,14 +14,13 @@ import * as Scope from "effect/Scope"
 import * as E from "./api/Errors.ts"
 import { newRequestId } from "./requestId.ts"
 
-/** A client has this long to send its whole request; looked at every `connectionsCheckingInterval` of Node, 30 s. */
-const requestTimeoutMillis = 30_000
+const defaultRequestTimeoutMillis = 30_000
 /** Longer than the pools of usual clients keep a connection, so that they close first. */
 const keepAliveMillis = 75_000
 /** For handlers that the end of the drain has interrupted. */
 const lastWords = Duration.millis(150)
 /** For a client to read our last answer before the connection is torn down. */
-const refusedGraceMillis = 500
+const graceMillis = 500
 
 /** The port is taken, or the address is not ours. `message` names the address. */
 export class BindFailed extends Data.TaggedError("BindFailed")<{
@@ -122,8 +121,12 @@ const rawResponse = (status: number, error: string): string => {
   ].join("\r\n")
 }
 
+const closing = new WeakSet<Duplex>()
+
 /** Hands over what is written, then lets go of the connection, whatever the peer does. */
-export const closeSoon = (socket: Duplex, graceMillis: number): void => {
+export const closeSoon = (socket: Duplex): void => {
+  if (closing.has(socket)) return
+  closing.add(socket)
   socket.end()
   const timer = setTimeout(() => socket.destroy(), graceMillis)
   socket.once("close", () => clearTimeout(timer))
@@ -132,18 +135,16 @@ export const closeSoon = (socket: Duplex, graceMillis: number): void => {
 /** The connections of all listeners of one server, with the answers that are on their way. */
 const connections = () => {
   const open = new Map<Duplex, Set<Http.ServerResponse>>()
-  const refused = new WeakSet<Duplex>()
   let draining = false
   let onEmpty = (): void => {}
 
   const refuse = (socket: Duplex, status: number, error: string): void => {
-    if (refused.has(socket)) return // what else it sends is not looked at
-    refused.add(socket)
+    if (closing.has(socket)) return // what else it sends is not looked at
     const answered = [...(open.get(socket) ?? [])].some((response) => response.headersSent)
     if (answered || !socket.writable) socket.destroy()
     else {
       socket.write(rawResponse(status, error))
-      closeSoon(socket, refusedGraceMillis)
+      closeSoon(socket)
     }
   }
 
@@ -165,7 +166,7 @@ const connections = () => {
       answers?.add(response)
       response.once("close", () => {
         answers?.delete(response)
-        if (draining && answers?.size === 0) closeSoon(request.socket, refusedGraceMillis)
+        if (draining && answers?.size === 0) closeSoon(request.socket)
       })
       if (draining) announceClose(response)
       handler(request, response)
@@ -214,6 +215,8 @@ export interface ListenOptions {
   readonly port: number
   /** How long answers in flight may take when the server stops. */
   readonly drain: Duration.Input
+  /** How long a client may take to send a whole request, 30 s by default; at most a tenth more. */
+  readonly requestTimeoutMillis?: number
   /** Makes the handler; its fibers belong to the scope it gets. */
   readonly handler: (requests: Scope.Scope) => Effect.Effect<Handler>
 }
@@ -238,9 +241,12 @@ export const listen = (options: ListenOptions): Effect.Effect<ReadonlyArray<Addr
       })
     )
 
+    const requestTimeout = options.requestTimeoutMillis ?? defaultRequestTimeoutMillis
     const open = (port: number, host?: string) => {
       const server = Http.createServer({
-        requestTimeout: requestTimeoutMillis,
+        requestTimeout,
+        headersTimeout: requestTimeout,
+        connectionsCheckingInterval: requestTimeout / 10,
         keepAliveTimeout: keepAliveMillis,
         requireHostHeader: false
       })

@@ -14,7 +14,7 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { Params } from "../layers/Params.ts"
 import { makeHandler } from "./adapter.ts"
 import { ExternalApi } from "./api/ExternalApi.ts"
@@ -54,7 +54,6 @@ const serve = (options: {
 }) =>
   Effect.gen(function* () {
     yield* Effect.logInfo(`Launching the ${options.name} server`)
-    const context = yield* Effect.context<never>()
     const addresses = yield* listen({
       name: options.name,
       bind: options.bind,
@@ -62,8 +61,7 @@ const serve = (options: {
       drain,
       handler: (scope) =>
         makeHandler(edge(options.methods)(options.routes), scope).pipe(
-          Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true), // the edge has its own span
-          Effect.provideContext(context)
+          Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true) // the edge has its own span
         )
     })
     for (const address of addresses) {
@@ -81,13 +79,14 @@ export class HttpServers extends Context.Service<
     HttpServers,
     Effect.gen(function* () {
       const params = yield* Params
+      const both = yield* Scope.fork(yield* Effect.scope, "parallel") // they stop side by side
       const external = yield* serve({
         name: "external",
         routes: yield* HttpRouter.toHttpEffect(External),
         methods: methodsOf(ExternalApi),
         bind: params.externalHttpHost === undefined ? { _tag: "Any" } : { _tag: "Host", host: params.externalHttpHost },
         port: params.externalHttpPort
-      })
+      }).pipe(Scope.provide(both))
       yield* nextTurn
       const internal = yield* serve({
         name: "internal",
@@ -99,7 +98,7 @@ export class HttpServers extends Context.Service<
             ? { _tag: "Loopback" }
             : { _tag: "Host", host: params.internalHttpHost },
         port: params.internalHttpPort
-      })
+      }).pipe(Scope.provide(both))
       return { external, internal }
     }).pipe(Effect.provideService(HttpRouter.RouterConfig, routerConfig))
   )

@@ -5,7 +5,6 @@
  * descendant inherits file descriptor 3; its end tells without polling that the last of them is gone.
  */
 import * as ChildProcess from "node:child_process"
-import { readdir, readlink } from "node:fs/promises"
 import type { Readable } from "node:stream"
 import { StringDecoder } from "node:string_decoder"
 import * as Data from "effect/Data"
@@ -14,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { User } from "./Owner.ts"
+import { processesIn } from "./processes.ts"
 
 /** How a process ended: exactly one of the two is set. */
 export interface Exited {
@@ -131,16 +131,6 @@ export const spawn = (options: SpawnOptions): Effect.Effect<Child, SpawnFailed> 
     }
   })
 
-/** Processes whose working directory is `directory`: Postgres and all its children run in PGDATA. */
-const processesIn = (directory: string): Effect.Effect<ReadonlyArray<number>> =>
-  Effect.promise(async () => {
-    const pids = (await readdir("/proc").catch(() => [])).map(Number).filter(Number.isInteger)
-    const found = await Promise.all(
-      pids.map(async (pid) => ((await readlink(`/proc/${pid}/cwd`).catch(() => "")) === directory ? pid : 0))
-    )
-    return found.filter((pid) => pid > 0 && pid !== process.pid)
-  })
-
 /** How long descendants have to notice that their parent is gone, and to die of SIGKILL. */
 const orphanGrace = Duration.seconds(5)
 
@@ -169,19 +159,19 @@ export const stop = Effect.fnUntraced(function* (
   }
   if (!down) return yield* new StillAlive({ message: `process ${child.pid} survived SIGKILL` })
   if (Option.isSome(yield* Effect.timeoutOption(child.gone, orphanGrace))) return
-  const orphans = yield* processesIn(directory)
+  const orphans = yield* Effect.promise(() => processesIn(directory))
   yield* Effect.logWarning(`killing what process ${child.pid} left behind: ${orphans.join(", ") || "unknown"}`)
   yield* Effect.forEach(orphans, (pid) => killPid(pid, "SIGKILL"), { discard: true })
   // A helper that keeps the pipe but left the directory is not Postgres any more.
   if (Option.isSome(yield* Effect.timeoutOption(child.gone, orphanGrace))) return
-  const left = yield* processesIn(directory)
+  const left = yield* Effect.promise(() => processesIn(directory))
   if (left.length > 0) {
     return yield* new StillAlive({ message: `processes ${left.join(", ")} of Postgres cannot be killed` })
   }
 })
 
 /** Sends a signal to a process that may be gone already. */
-export const killPid = (pid: number, signal: NodeJS.Signals | 0): Effect.Effect<boolean> =>
+export const killPid = (pid: number, signal: NodeJS.Signals): Effect.Effect<boolean> =>
   Effect.sync(() => {
     try {
       return process.kill(pid, signal)

@@ -17,6 +17,7 @@ import { appendLine, externalConnectionsLine, keptFiles } from "../domain/Postgr
 import { killPid } from "./Children.ts"
 import { Owner } from "./Owner.ts"
 import { Params } from "./Params.ts"
+import { isAlive, postmasterOf } from "./processes.ts"
 
 /** A file operation in PGDATA failed; the message names the path and the reason. */
 export class DataDirectoryFailed extends Data.TaggedError("DataDirectoryFailed")<{
@@ -99,25 +100,14 @@ const make = Effect.gen(function* () {
     }
   }
 
-  /** A process whose pid stands in the file is believed to be Postgres only if it works in this directory. */
-  const orphan = Effect.promise(async () => {
-    const pid = Number((await fs.readFile(join(pgdata, "postmaster.pid"), "utf8").catch(() => "")).split("\n", 1)[0])
-    if (!Number.isInteger(pid) || pid <= 1) return undefined
-    const [here, there] = await Promise.all([
-      fs.realpath(pgdata).catch(() => undefined),
-      fs.readlink(`/proc/${pid}/cwd`).catch(() => undefined)
-    ])
-    return here !== undefined && here === there ? pid : undefined
-  })
-
   const stopOrphan = Effect.gen(function* () {
-    const pid = yield* orphan
+    const pid = yield* Effect.promise(() => postmasterOf(pgdata))
     if (pid === undefined) return
     yield* Effect.logWarning(`an earlier run left Postgres ${pid} running in ${pgdata}, stopping it`)
     for (const [signal, millis] of orphanLadder) {
       yield* killPid(pid, signal)
       for (let waited = 0; waited < millis; waited += 50) {
-        if (!(yield* killPid(pid, 0))) return
+        if (!(yield* Effect.promise(() => isAlive(pid)))) return
         yield* Effect.sleep(50)
       }
     }

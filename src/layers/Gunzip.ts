@@ -26,9 +26,9 @@ export interface Gunzip {
 }
 
 /** Of output. Smaller pieces cost time (256 KiB: 15 %), larger ones gain nothing. */
-const pieceBytes = Number(process.env["PIECE"] ?? 1024) * 1024
+const pieceBytes = 1024 * 1024
 /** Pieces that wait for the reader, besides the one being inflated. */
-const ahead = Number(process.env["AHEAD"] ?? 3)
+const ahead = 3
 
 const describeFailure = (cause: NodeJS.ErrnoException): string => {
   switch (cause.code) {

@@ -40,7 +40,7 @@ interface Filter {
  * Directives separated by commas: a level for all (`info`), or `target=level`. What is not understood is skipped, as are
  * directives for spans.
  */
-export const parseFilter = (text: string | undefined): Filter => {
+const parseFilter = (text: string | undefined): Filter => {
   const targets = new Map<string, number>()
   let fallback: number | undefined
   for (const directive of (text ?? "").split(",")) {
@@ -159,19 +159,27 @@ export const writeRaw = (line: string): void => {
 
 const ignore = (): void => {}
 
+export interface LoggingOptions {
+  /** The text of `RUST_LOG`; `info` when there is none. */
+  readonly rustLog: string | undefined
+  /** Takes a line without its end; stderr by default. */
+  readonly write?: (line: string) => void
+}
+
 /**
- * Replaces the stock loggers. `rustLog`: the text of `RUST_LOG`, `info` when there is none. Log lines become events of
- * the current span too. An annotation `target` is not printed: it selects the level.
+ * Replaces the stock loggers. Log lines become events of the current span too. An annotation `target` is not printed: it
+ * selects the level.
  */
-export const layer = (options: { readonly rustLog: string | undefined }): Layer.Layer<never> => {
+export const layer = (options: LoggingOptions): Layer.Layer<never> => {
   const filter = parseFilter(options.rustLog)
+  const write = options.write ?? writeRaw
   // A reader that is gone (EPIPE) must not end the process.
   if (!process.stderr.listeners("error").includes(ignore)) process.stderr.on("error", ignore)
   const text = Logger.make<unknown, void>((entry) => {
     const annotations = entry.fiber.getRef(References.CurrentLogAnnotations)
     const { target } = annotations
     if (labels[entry.logLevel][1] < threshold(filter, target)) return
-    writeRaw(format(entry, annotations))
+    write(format(entry, annotations))
   })
   return Layer.mergeAll(
     Logger.layer([text, Logger.tracerLogger]),

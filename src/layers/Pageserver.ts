@@ -76,7 +76,7 @@ export const Deadlines = Context.Reference("compute/layers/Pageserver/Deadlines"
 })
 
 /** One read of the socket, one piece of compressed input. */
-const bufferBytes = Number(process.env["BUFB"] ?? 256) * 1024
+const bufferBytes = 256 * 1024
 
 /** Errors of file operations that the next attempt would meet again. */
 const lasting: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS"])

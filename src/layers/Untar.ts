@@ -46,7 +46,7 @@ export interface Untar {
 }
 
 /** From this size on a piece is written in the thread pool. */
-const pooledBytes = Number(process.env["POOLED"] ?? 64) * 1024
+const pooledBytes = 64 * 1024
 /** Of parents that the archive does not list: what Postgres gives its own directories. */
 const parentMode = 0o700
 

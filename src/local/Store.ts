@@ -19,10 +19,11 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Lsn from "../domain/Lsn.ts"
+import { postmasterOf } from "../layers/processes.ts"
 import * as ColdImage from "./ColdImage.ts"
 import * as Catalogue from "./catalogue.ts"
 import { hold } from "./ownerLock.ts"
-import { hasPostmaster } from "./processes.ts"
+
 import * as TimelineKey from "./TimelineKey.ts"
 
 /** No such tenant, or no such timeline of it. */
@@ -124,7 +125,7 @@ export const open = Effect.fnUntraced(function* (directory: string) {
     }
     yield* Catalogue.sweep(folder(key), found.bases)
     const writer = found.served_by
-    const served = writer !== undefined && (yield* Effect.promise(() => hasPostmaster(writer)))
+    const served = writer !== undefined && (yield* Effect.promise(() => postmasterOf(writer))) !== undefined
     const timeline: Timeline = {
       ...key,
       major: found.pg_major,
@@ -202,7 +203,7 @@ export const open = Effect.fnUntraced(function* (directory: string) {
   const checkWriter = Effect.fnUntraced(function* (found: Timeline, pgdata: string) {
     const other = found.servedBy
     if (other === undefined || other === pgdata) return
-    if (!(yield* Effect.promise(() => hasPostmaster(other)))) return
+    if ((yield* Effect.promise(() => postmasterOf(other))) === undefined) return
     return yield* new TimelineBusy({
       pgdata,
       message: `timeline ${TimelineKey.format(found)} is served by another Postgres, in ${other}`

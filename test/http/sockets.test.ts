@@ -1,5 +1,6 @@
 import * as Http from "node:http"
 import * as Net from "node:net"
+import * as timers from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -215,6 +216,34 @@ const connect = (port: number): Promise<Net.Socket> =>
 const closed = (socket: Net.Socket): Promise<void> =>
   new Promise((resolve) => (socket.closed ? resolve() : socket.once("close", () => resolve())))
 
+/** A server that answers nothing, for as long as `use` takes. */
+const listening = (more: { readonly requestTimeoutMillis?: number }, use: (port: number) => Promise<unknown>) =>
+  Effect.gen(function* () {
+    const [address] = yield* listen({
+      name: "silent",
+      bind: { _tag: "Host", host: "127.0.0.1" },
+      port: 0,
+      drain: "100 millis",
+      handler: () => Effect.succeed(() => {}),
+      ...more
+    })
+    yield* Effect.promise(() => use(address?.port ?? 0))
+  }).pipe(Effect.scoped, Effect.runPromise)
+
+describe("slow clients", () => {
+  it.each([
+    ["nothing", ""],
+    ["half a head", "GET /metrics HTTP/1.1\r\nho"],
+    ["half a body", "POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{"]
+  ])("one that sends %s gets 408 in the end", async (_name, bytes) => {
+    await listening({ requestTimeoutMillis: 200 }, async (port) => {
+      const answer = await raw(port, bytes)
+      expect(answer).toMatch(/^HTTP\/1\.1 408 /u)
+      expect(answer).toContain(JSON.stringify({ error: "request timed out" }))
+    })
+  })
+})
+
 describe("the end of the servers", () => {
   it("idle connections are closed at once, whatever they have sent", async () => {
     const node = await start()
@@ -273,25 +302,13 @@ describe("the end of the servers", () => {
     await closed(slow)
   })
 
-  it("a handler that can not be interrupted does not hold it up", async () => {
+  it("a request that nobody answers does not hold it up", async () => {
     const began = performance.now()
-    await Effect.runPromise(
-      Effect.scoped(
-        Effect.gen(function* () {
-          const [address] = yield* listen({
-            name: "stuck",
-            bind: { _tag: "Host", host: "127.0.0.1" },
-            port: 0,
-            drain: "100 millis",
-            handler: () => Effect.succeed(() => {})
-          })
-          yield* Effect.promise(() => connect(address?.port ?? 0)).pipe(
-            Effect.tap((socket) => Effect.sync(() => socket.write("GET / HTTP/1.1\r\n\r\n")))
-          )
-          yield* Effect.sleep("50 millis")
-        })
-      )
-    )
+    await listening({}, async (port) => {
+      const socket = await connect(port)
+      socket.write("GET / HTTP/1.1\r\n\r\n")
+      await timers.setTimeout(50)
+    })
     expect(performance.now() - began).toBeLessThan(1000)
   })
 })
