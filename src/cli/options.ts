@@ -84,8 +84,8 @@ export const nodeOptions = optionTable([
   {
     name: "internal-http-host",
     value: "HOST",
-    default: "127.0.0.1",
-    help: "Address on which that server listens"
+    default: "localhost",
+    help: "Address on which that server listens; localhost: both loopback addresses"
   },
   {
     name: "http-port",

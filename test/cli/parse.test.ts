@@ -62,7 +62,7 @@ describe("the command line of the node", () => {
       externalHttpPort: 3080,
       internalHttpPort: 3081,
       externalHttpHost: undefined,
-      internalHttpHost: "127.0.0.1",
+      internalHttpHost: "localhost",
       privilegedRoleName: "neon_superuser",
       runAs: undefined,
       remoteExtBaseUrl: undefined,

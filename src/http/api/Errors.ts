@@ -17,10 +17,11 @@ const wire = <A extends { readonly message: string }>(
   cls: Schema.Codec<A, unknown> & {
     new (props: { readonly message: string }): A
     readonly status: number
+    readonly identifier: string
   },
   description: string
 ) =>
-  Body.annotate({ identifier: cls.name })
+  Body.annotate({ identifier: cls.identifier })
     .pipe(
       Schema.decodeTo(
         Schema.toType(cls),
