@@ -1,4 +1,5 @@
 /** The node as the default command runs it: spec fetched, servers up, life lived, exit code returned. */
+import { constants } from "node:os"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
@@ -89,7 +90,14 @@ const program = (boot: Boot, observe: Observe) =>
         "--spec-path brings no keys: every route that needs a token answers 401, use --config to give some"
       )
     }
-    const config = yield* Effect.flatMap(ControlPlane, (controlPlane) => controlPlane.boot)
+    const config = yield* Effect.raceFirst(
+      Effect.flatMap(ControlPlane, (controlPlane) => controlPlane.boot),
+      Effect.flatMap(Signals, (signals) => signals.next)
+    )
+    if (typeof config === "string") {
+      yield* Effect.logInfo(`received ${constants.signals[config]} termination signal`)
+      return 0 // nothing has begun
+    }
     const state = yield* initialState(config)
     const Node = ComputeNode.layer(state)
     const Services = Layer.mergeAll(DataDirectory.layer, Postgres.layer, Pageserver.layer, Safekeepers.layer)

@@ -6,7 +6,7 @@
  *
  * Source: reference/startup §7.1–§7.2, reference/compute-spec §2; differs: decision S2.
  */
-import { readFile } from "node:fs/promises"
+import { readFileSync } from "node:fs"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -88,8 +88,8 @@ const fromFile = <A>(
   decoder: (json: unknown) => Result.Result<A, Parameters<typeof firstIssue>[0]>
 ) =>
   Effect.gen(function* () {
-    const text = yield* Effect.tryPromise({
-      try: () => readFile(path, "utf8"),
+    const text = yield* Effect.try({
+      try: () => readFileSync(path, "utf8"),
       catch: (cause) => {
         const reason = errorCode(cause) === "ENOENT" ? "no such file or directory" : describeLine(cause)
         return new ConfigUnavailable({ message: `could not open ${what} at path: ${path}: ${reason}` })

@@ -5,8 +5,7 @@
  * files it needs (decision P6); any other process changes nothing.
  */
 import { execFile } from "node:child_process"
-import { readFile } from "node:fs/promises"
-import { promisify } from "node:util"
+import { readFileSync } from "node:fs"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -29,18 +28,27 @@ const parseEntry = (line: string): User | undefined => {
     : { name, uid: Number(uid), gid: Number(gid), home: home ?? "/" }
 }
 
+const passwd = (): string => {
+  try {
+    return readFileSync("/etc/passwd", "utf8") // small, and quicker than loading the promises of `fs` at every start
+  } catch {
+    return ""
+  }
+}
+
 const find = (name: string): Effect.Effect<User | undefined> =>
-  Effect.promise(async () => {
-    const local = (await readFile("/etc/passwd", "utf8").catch(() => ""))
+  Effect.suspend(() => {
+    const local = passwd()
       .split("\n")
       .map(parseEntry)
       .find((user) => user?.name === name)
-    if (local !== undefined) return local
+    if (local !== undefined) return Effect.succeed(local)
     // Users of a directory service are not in the file.
-    return promisify(execFile)("getent", ["passwd", name], { timeout: 5000 }).then(
-      ({ stdout }) => parseEntry(stdout),
-      () => undefined
-    )
+    return Effect.callback<User | undefined>((resume) => {
+      execFile("getent", ["passwd", name], { timeout: 5000 }, (_error, stdout) =>
+        resume(Effect.succeed(parseEntry(stdout)))
+      )
+    })
   })
 
 /** The user to run Postgres as; undefined where the process is not root. Without a wish: `postgres`, else `nobody`. */

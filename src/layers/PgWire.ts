@@ -253,6 +253,12 @@ const handshake = Effect.fnUntraced(function* (connection: Connection, options: 
         case "AuthenticationSASLFinal":
           if (scram?._tag !== "ScramFinal") return yield* unsupported("SCRAM out of order")
           yield* Effect.mapError(Effect.fromResult(PgAuth.scramFinish(scram, message.data)), adaptAuth)
+          scram = undefined
+          break
+        case "AuthenticationOk":
+          if (scram !== undefined) {
+            return yield* new PgError({ message: "the server did not prove that it knows the password" })
+          }
           break
         case "AuthenticationUnsupported":
           return yield* unsupported(`authentication method ${message.method}`)
@@ -355,7 +361,10 @@ const copyOut = Effect.fnUntraced(function* (connection: Connection, sql: string
 export const connect = (options: ConnectOptions): Effect.Effect<Session, PgError, Scope.Scope> =>
   Effect.gen(function* () {
     const connection = yield* Effect.acquireRelease(
-      Effect.sync(() => new Connection(options)),
+      Effect.try({
+        try: () => new Connection(options),
+        catch: (cause) => new PgError({ message: `cannot connect to ${address(options.target)}`, cause })
+      }),
       ({ close }) => close
     )
     const connectTimeout = options.connectTimeout ?? defaultConnectTimeout

@@ -28,7 +28,11 @@ refuse() {
 }
 
 clean() {
-  [ -z "$reader" ] || kill "$reader" 2>/dev/null
+  if [ -n "$reader" ]; then
+    kill "$reader" 2>/dev/null
+    # A signal may come too early for the reader's child: it opens a pipe with a writer, or none, and sees its end.
+    { rm -f "$reply"; } 4<>"$reply" 2>/dev/null
+  fi
   rm -f "$reply" "$reply.text"
 }
 
