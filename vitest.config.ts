@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     reporters: ["default", "./test/support/reporter.ts"],
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000
   }
