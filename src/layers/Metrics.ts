@@ -74,6 +74,8 @@ export class Metrics extends Context.Service<
     readonly cplaneRequest: (httpStatus: string) => Effect.Effect<void>
     /** Counts one notification of Postgres that its pageserver looks wrong. */
     readonly pagestreamError: Effect.Effect<void>
+    /** Counts one migration that failed, by its number. */
+    readonly migrationFailed: (id: number) => Effect.Effect<void>
     readonly observeStage: (stage: string, seconds: number) => Effect.Effect<void>
     /** Prometheus text, version 0.0.4. */
     readonly render: Effect.Effect<string>
@@ -119,6 +121,10 @@ const make = (buildTag: string) => {
         )
       ),
     pagestreamError: Effect.sync(() => families.pagestreamErrors.updateUnsafe(1, registry)),
+    migrationFailed: (id) =>
+      Effect.sync(() =>
+        Metric.withAttributes(families.dbMigrationFailed, { migration_id: String(id) }).updateUnsafe(1, registry)
+      ),
     observeStage: (stage, seconds) =>
       Effect.sync(() => Metric.withAttributes(families.startupStage, { stage }).updateUnsafe(seconds, registry)),
     render: Effect.sync(() =>

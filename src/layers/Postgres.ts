@@ -46,7 +46,7 @@ export interface Postmaster {
 /** What is known of the Postgres that this process started last. */
 export type Ending =
   | { readonly _tag: "NeverStarted" }
-  | { readonly _tag: "Alive" }
+  | { readonly _tag: "Alive"; readonly child: Children.Child }
   | { readonly _tag: "Gone"; readonly exited: Children.Exited }
   | { readonly _tag: "StillAlive"; readonly message: string }
 
@@ -76,6 +76,8 @@ export class Postgres extends Context.Service<
     readonly syncSafekeepers: (
       token: Redacted.Redacted<string> | undefined
     ) => Effect.Effect<Lsn.Lsn, SyncSafekeepersFailed>
+    /** Asks the running postmaster to read its configuration again; nothing happens without one. */
+    readonly reload: Effect.Effect<void>
     readonly ending: Effect.Effect<Ending>
     /** A new attempt begins: `ending` is `NeverStarted` again. */
     readonly forget: Effect.Effect<void>
@@ -192,7 +194,7 @@ const make = Effect.gen(function* () {
           user: owner.user,
           onLine: log.onLine
         }),
-        () => Ref.set(ending, { _tag: "Alive" })
+        (child) => Ref.set(ending, { _tag: "Alive", child })
       ),
       (child) => Effect.ensuring(bringDown(child), Effect.sync(log.flush))
     ).pipe(
@@ -275,6 +277,7 @@ const make = Effect.gen(function* () {
   return Postgres.of({
     start,
     syncSafekeepers,
+    reload: Effect.flatMap(Ref.get(ending), (now) => (now._tag === "Alive" ? now.child.signal("SIGHUP") : Effect.void)),
     ending: Ref.get(ending),
     forget: Ref.set(ending, { _tag: "NeverStarted" }),
     escalate: Effect.asVoid(Queue.offer(escalations, undefined)),

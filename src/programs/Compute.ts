@@ -222,6 +222,8 @@ const afterFailure = (options: LifeOptions, job: Job) =>
 const refreshedJob = Effect.gen(function* () {
   const node = yield* ComputeNode
   const controlPlane = yield* ControlPlane
+  // Asked for while the start was still on its way.
+  if ((yield* node.state).status === "failed") yield* node.transition("refresh_requested")
   yield* node.transition("refresh_begins")
   const config = yield* controlPlane.fetch
   if (config.detached) {
