@@ -84,6 +84,20 @@ const frame = (type: string, body: Buffer): Buffer => {
   return out
 }
 
+const simpleQuery = (sql: string): Buffer => frame("Q", Buffer.from(`${sql}\0`))
+
+/**
+ * The extended protocol in one go, unnamed and without parameters. A pageserver words its errors in full only here
+ * (reference/storage-protocols §0.3); it knows no Flush and needs no Describe.
+ */
+const extendedQuery = (sql: string): Buffer =>
+  Buffer.concat([
+    frame("P", Buffer.from(`\0${sql}\0\0\0`)),
+    frame("B", Buffer.from("\0\0\0\0\0\0\0\0")),
+    frame("E", Buffer.from("\0\0\0\0\0")),
+    PgProtocol.encodeSync()
+  ])
+
 const address = ({ host, port }: PostgresTarget): string =>
   host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
 
@@ -135,14 +149,14 @@ class Connection {
       })
   )
 
-  /** Sends a query; `next` brings the answer. */
-  send(sql: string): Effect.Effect<void, PgError> {
+  /** Sends a command in one of the two protocols; `next` brings the answer. */
+  send(sql: string, encode: (sql: string) => Uint8Array): Effect.Effect<void, PgError> {
     return Effect.suspend(() => {
       if (sql.includes("\0")) return Effect.fail(new PgError({ message: "NUL in the text of a query" }))
       if (this.failure !== undefined) return Effect.fail(this.failure)
       if (this.busy) return Effect.fail(new PgError({ message: "the session has not finished its last query" }))
       this.busy = true
-      this.socket.write(frame("Q", Buffer.from(`${sql}\0`)))
+      this.socket.write(encode(sql))
       return Effect.void
     })
   }
@@ -273,7 +287,7 @@ const handshake = Effect.fnUntraced(function* (connection: Connection, options: 
 })
 
 const query = Effect.fnUntraced(function* (connection: Connection, sql: string) {
-  yield* connection.send(sql)
+  yield* connection.send(sql, simpleQuery)
   const sets: Array<ResultSet> = []
   let columns: ReadonlyArray<string> = []
   let rows: Array<ReadonlyArray<string | null>> = []
@@ -349,7 +363,7 @@ const copyOut = Effect.fnUntraced(function* (connection: Connection, sql: string
   }).pipe(Effect.tapError(() => Effect.sync(() => connection.drop())))
 
   const begin = Effect.gen(function* () {
-    yield* connection.send(sql)
+    yield* connection.send(sql, extendedQuery)
     while (!started && connection.busy) yield* advance
     if (!started) return yield* new PgError({ message: "the server does not answer this command with a COPY" })
     return { next } satisfies CopyOut

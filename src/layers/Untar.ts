@@ -47,8 +47,8 @@ export interface Untar {
 
 /** From this size on a piece is written in the thread pool. */
 const pooledBytes = 64 * 1024
-/** Of parents that the archive does not list: what Postgres gives its own directories. */
-const parentMode = 0o700
+/** Of parents that the archive does not list (`pg_wal`), as the original leaves them. PGDATA itself keeps others out. */
+const parentMode = 0o755
 
 interface OpenFile {
   readonly path: string

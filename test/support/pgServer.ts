@@ -137,6 +137,16 @@ const readMessage = async (bytes: Bytes): Promise<Received | undefined> => {
   return { type: header.toString("latin1", 0, 1), body, text: body.toString("utf8").replace(/\0$/u, "") }
 }
 
+/** A message, or a command of the extended protocol as one: Parse to Sync, its text the query. */
+const readCommand = async (bytes: Bytes): Promise<Received | undefined> => {
+  const first = await readMessage(bytes)
+  if (first?.type !== "P") return first
+  for (let at: Received | undefined = first; at?.type !== "S"; at = await readMessage(bytes)) {
+    if (at === undefined) return undefined
+  }
+  return { ...first, text: first.body.toString("utf8").split("\0")[1] ?? "" }
+}
+
 const readStartup = async (bytes: Bytes): Promise<ReadonlyArray<readonly [string, string]> | undefined> => {
   const header = await bytes.read(8)
   if (header === undefined) return undefined
@@ -165,7 +175,7 @@ export const listen = (
       if (startup === undefined) return
       await script({
         startup,
-        next: () => readMessage(bytes),
+        next: () => readCommand(bytes),
         send: (...parts) =>
           new Promise((resolve) => {
             if (socket.destroyed) resolve()
