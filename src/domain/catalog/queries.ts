@@ -1,0 +1,203 @@
+/**
+ * The statements that read a snapshot.
+ *
+ * Each is a single `SELECT` of a single JSON text. All names are qualified and all operators are `pg_catalog`'s: what
+ * users plant in a search path is never called. Tables of ours that may not exist are read by `query_to_xml`, the one
+ * built-in function that runs the text of a query; the row comes out as hex, so that XML has nothing to escape.
+ */
+import type { Desired } from "./Desired.ts"
+import { literal } from "./quoting.ts"
+import { stateTable } from "./stateTable.ts"
+
+const eq = "OPERATOR(pg_catalog.=)"
+const ne = "OPERATOR(pg_catalog.<>)"
+
+/** Rows of a subquery as a JSON array. `columns` are names and expressions. */
+const rows = (columns: Readonly<Record<string, string>>, rest: string): string => {
+  const members = Object.entries(columns).map(([name, expression]) => `'${name}', ${expression}`)
+  return (
+    `(SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(${members.join(", ")})), '[]'::pg_catalog.json)` +
+    ` FROM ${rest})`
+  )
+}
+
+/** Rows of a table that may be missing, as a JSON array; null without the table. */
+const maybe = (table: string, columns: Readonly<Record<string, string>>): string => {
+  const query = `SELECT pg_catalog.encode(pg_catalog.convert_to(${rows(columns, `${table} AS t`)}::pg_catalog.text, 'UTF8'), 'hex') AS j`
+  const hex = `pg_catalog.substring(pg_catalog.query_to_xml(${literal(query)}, true, true, '')::pg_catalog.text, '<j>([0-9a-f]*)</j>')`
+  return (
+    `CASE WHEN pg_catalog.to_regclass(${literal(table)}) IS NOT NULL` +
+    ` THEN pg_catalog.convert_from(pg_catalog.decode(${hex}, 'hex'), 'UTF8')::pg_catalog.json END`
+  )
+}
+
+const list = (texts: ReadonlyArray<string>): string => `ARRAY[${texts.map(literal).join(", ")}]::pg_catalog.text[]`
+
+const nameOf = (oid: string): string => `(SELECT rolname FROM pg_catalog.pg_authid AS n WHERE n.oid ${eq} ${oid})`
+
+const named = (member: string, value: string): string => `'${member}', ${value}`
+
+/** Roles of which the plan has to know where they are used. */
+const deletedRoles = ({ deltas }: Desired): ReadonlyArray<string> =>
+  deltas.flatMap((delta) => {
+    switch (delta._tag) {
+      case "DeleteRole":
+        return [delta.name]
+      case "RenameRole":
+        return [delta.name, delta.newName]
+      default:
+        return []
+    }
+  })
+
+/** Reads everything that can be seen from the system database. */
+export const snapshotQuery = (desired: Desired): string => {
+  const deleted = deletedRoles(desired)
+  const members = [
+    named("version", "pg_catalog.current_setting('server_version_num')::pg_catalog.int4"),
+    named("recovery", "pg_catalog.pg_is_in_recovery()"),
+    named("database", "pg_catalog.current_database()"),
+    named("admin", "CURRENT_USER"),
+    named(
+      "roles",
+      rows(
+        {
+          name: "r.rolname",
+          verifier: "r.rolpassword",
+          superuser: "r.rolsuper",
+          inherit: "r.rolinherit",
+          createRole: "r.rolcreaterole",
+          createDb: "r.rolcreatedb",
+          login: "r.rolcanlogin",
+          replication: "r.rolreplication",
+          bypassRls: "r.rolbypassrls",
+          connectionLimit: "r.rolconnlimit",
+          validUntil: `CASE WHEN r.rolvaliduntil ${ne} 'infinity'::pg_catalog.timestamptz THEN r.rolvaliduntil::pg_catalog.text END`
+        },
+        "pg_catalog.pg_authid AS r"
+      )
+    ),
+    named(
+      "memberships",
+      rows(
+        {
+          role: nameOf("m.roleid"),
+          grantor: nameOf("m.grantor"),
+          admin: "m.admin_option",
+          // Columns of version 16 and later.
+          inherit: "pg_catalog.jsonb_extract_path(pg_catalog.to_jsonb(m), 'inherit_option')",
+          set: "pg_catalog.jsonb_extract_path(pg_catalog.to_jsonb(m), 'set_option')"
+        },
+        `pg_catalog.pg_auth_members AS m WHERE ${nameOf("m.member")} ${eq} ${literal(desired.privilegedRole)}`
+      )
+    ),
+    named(
+      "databases",
+      rows(
+        {
+          oid: "d.oid::pg_catalog.int8",
+          name: "d.datname",
+          owner: nameOf("d.datdba"),
+          encoding: "pg_catalog.pg_encoding_to_char(d.encoding)",
+          collate: "d.datcollate",
+          ctype: "d.datctype",
+          isTemplate: "d.datistemplate",
+          allowConnections: "d.datallowconn",
+          connectionLimit: "d.datconnlimit",
+          acl: "d.datacl::pg_catalog.text"
+        },
+        "pg_catalog.pg_database AS d"
+      )
+    ),
+    named(
+      "subscriptions",
+      rows({ database: "s.subdbid::pg_catalog.int8", name: "s.subname" }, "pg_catalog.pg_subscription AS s")
+    ),
+    named(
+      "dependents",
+      deleted.length === 0
+        ? "'[]'::pg_catalog.json"
+        : rows(
+            { role: "x.role", database: "x.database", shared: "x.shared" },
+            `(SELECT DISTINCT r.rolname AS role, p.dbid::pg_catalog.int8 AS database,` +
+              ` CASE p.classid WHEN 'pg_catalog.pg_database'::pg_catalog.regclass THEN p.objid::pg_catalog.int8 END AS shared` +
+              ` FROM pg_catalog.pg_shdepend AS p, pg_catalog.pg_authid AS r` +
+              ` WHERE p.refclassid ${eq} 'pg_catalog.pg_authid'::pg_catalog.regclass AND p.refobjid ${eq} r.oid` +
+              ` AND r.rolname::pg_catalog.text ${eq} ANY (${list(deleted)})) AS x`
+          )
+    ),
+    named(
+      "schemas",
+      rows(
+        { name: "s.nspname", owner: nameOf("s.nspowner") },
+        `pg_catalog.pg_namespace AS s WHERE s.nspname::pg_catalog.text ${eq} ANY (${list(["neon", "neon_migration", "public"])})`
+      )
+    ),
+    named(
+      "extensions",
+      rows(
+        {
+          name: "e.extname",
+          version: "e.extversion",
+          schema: `(SELECT nspname FROM pg_catalog.pg_namespace AS s WHERE s.oid ${eq} e.extnamespace)`,
+          relocatable: "e.extrelocatable"
+        },
+        "pg_catalog.pg_extension AS e"
+      )
+    ),
+    named(
+      "neonVersion",
+      `(SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a WHERE a.name ${eq} 'neon'::pg_catalog.name)`
+    ),
+    named("healthCheck", "pg_catalog.to_regclass('public.health_check') IS NOT NULL"),
+    named(
+      "auditSilenced",
+      `EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS c, pg_catalog.pg_database AS d` +
+        ` WHERE c.setdatabase ${eq} d.oid AND c.setrole ${eq} 0::pg_catalog.oid` +
+        ` AND d.datname ${eq} 'postgres'::pg_catalog.name` +
+        ` AND 'pgaudit.log=none'::pg_catalog.text ${eq} ANY (c.setconfig))`
+    ),
+    named("migration", maybe("neon_migration.migration_id", { id: "t.id" })),
+    named("dropped", maybe("neon.drop_subscriptions_done", { timeline: "t.timeline_id" })),
+    named(
+      "state",
+      maybe(stateTable, {
+        database: "t.database::pg_catalog.int8",
+        timeline: "t.timeline_id",
+        fingerprint: "t.fingerprint",
+        deltas: "t.delta_operations",
+        unfinished: "t.unfinished"
+      })
+    )
+  ]
+  return `SELECT pg_catalog.json_build_object(${members.join(", ")})::pg_catalog.text`
+}
+
+/** All rights on what the admin role makes in schema `public`, with grant option. `kind`: `r` tables, `S` sequences. */
+const defaultsHold = (kind: "r" | "S", role: string): string =>
+  `NOT EXISTS (SELECT a.privilege_type FROM pg_catalog.aclexplode(pg_catalog.acldefault('${kind.toLowerCase()}', me.oid)) AS a` +
+  ` WHERE a.grantee ${eq} me.oid EXCEPT SELECT g.privilege_type` +
+  ` FROM pg_catalog.pg_default_acl AS f, pg_catalog.aclexplode(f.defaclacl) AS g` +
+  ` WHERE f.defaclrole ${eq} me.oid AND f.defaclnamespace ${eq} pub.oid AND f.defaclobjtype ${eq} '${kind}'::pg_catalog."char"` +
+  ` AND g.is_grantable AND g.grantee ${eq} (SELECT oid FROM pg_catalog.pg_authid AS n WHERE n.rolname ${eq} ${role}::pg_catalog.name))`
+
+/** Reads the inside of the database that it runs in. */
+export const contentsQuery = (privilegedRole: string): string => {
+  const role = literal(privilegedRole)
+  const members = [
+    named("publicOwner", nameOf("pub.nspowner")),
+    named("defaultTables", defaultsHold("r", role)),
+    named("defaultSequences", defaultsHold("S", role)),
+    named(
+      "webAccessLacksCreate",
+      `EXISTS (SELECT FROM pg_catalog.pg_authid AS w WHERE w.rolname ${eq} 'web_access'::pg_catalog.name` +
+        ` AND NOT pg_catalog.has_schema_privilege(w.oid, pub.oid, 'CREATE'))`
+    ),
+    named("extensions", rows({ name: "e.extname", version: "e.extversion" }, "pg_catalog.pg_extension AS e"))
+  ]
+  return (
+    `SELECT pg_catalog.json_build_object(${members.join(", ")})::pg_catalog.text` +
+    ` FROM pg_catalog.pg_authid AS me LEFT JOIN pg_catalog.pg_namespace AS pub ON pub.nspname ${eq} 'public'::pg_catalog.name` +
+    ` WHERE me.rolname ${eq} CURRENT_USER`
+  )
+}

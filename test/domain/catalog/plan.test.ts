@@ -1,0 +1,352 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { decodeComputeSpec } from "../../../src/domain/ComputeConfig.ts"
+import { type Desired, fromSpec } from "../../../src/domain/catalog/Desired.ts"
+import { script } from "../../../src/domain/catalog/Operation.ts"
+import { plan } from "../../../src/domain/catalog/plan.ts"
+import type { Contents, DatabaseState, RoleState } from "../../../src/domain/catalog/Snapshot.ts"
+import { apply, emptyCluster, type Model, plainDatabase, plainRole, visible } from "./model.ts"
+
+const timelineId = "0123456789abcdef0123456789abcdef"
+const scram = (salt: string) => `SCRAM-SHA-256$4096:${salt}==$${"A".repeat(43)}=:${"B".repeat(43)}=`
+
+interface Document {
+  readonly roles?: ReadonlyArray<unknown>
+  readonly databases?: ReadonlyArray<unknown>
+  readonly deltas?: ReadonlyArray<unknown>
+  readonly more?: Readonly<Record<string, unknown>>
+}
+
+const read = ({ databases = [], deltas = [], more = {}, roles = [] }: Document) =>
+  Result.flatMap(
+    decodeComputeSpec({
+      format_version: 1,
+      suspend_timeout_seconds: -1,
+      cluster: { roles, databases },
+      delta_operations: deltas,
+      ...more
+    }),
+    (spec) => fromSpec(spec, { privilegedRole: "neon_superuser", lakebase: false, timelineId })
+  )
+
+const desired = (document: Document): Desired => Result.getOrThrow(read(document))
+
+/** The field that a document is refused for. */
+const refusedField = (document: Document): string | undefined => {
+  const result = read(document)
+  return Result.isFailure(result) && "field" in result.failure ? result.failure.field : undefined
+}
+
+const names = ["a", "b", 'c "d" $x$ \\', "e'"] as const
+const Name = Schema.Literals(names)
+const Verifier = Schema.Literals(["none", "md5", "scram"])
+
+/** Documents over few names, so that everything collides with everything. */
+const AnyDocument: Arbitrary.Arbitrary<Document> = Arbitrary.map(
+  Arbitrary.all({
+    verifiers: Arbitrary.array(Arbitrary.schema(Verifier), { minLength: 4, maxLength: 4 }),
+    databases: Arbitrary.array(Arbitrary.schema(Schema.Tuple([Name, Name])), { maxLength: 4 }),
+    drop: Arbitrary.schema(Schema.Boolean),
+    deltas: Arbitrary.array(
+      Arbitrary.schema(
+        Schema.Struct({
+          action: Schema.Literals(["delete_db", "rename_db", "rename_role", "delete_role"]),
+          name: Name,
+          new_name: Name
+        })
+      ),
+      { maxLength: 4 }
+    )
+  }),
+  ({ databases, deltas, drop, verifiers }) => {
+    const owners = new Map(databases)
+    // A role that owns a listed database is not deleted: the server would refuse that.
+    const kept = new Set(owners.values())
+    return {
+      roles: names.map((name, index) => ({
+        name,
+        encrypted_password:
+          verifiers[index] === "md5" ? "0".repeat(32) : verifiers[index] === "scram" ? scram("AAAA") : null
+      })),
+      databases: [...owners].map(([name, owner]) => ({ name, owner })),
+      deltas: deltas.filter(({ action, name }) => action !== "delete_role" || !kept.has(name)),
+      more: { drop_subscriptions_before_start: drop }
+    }
+  }
+)
+
+/** A cluster in which some of the names are taken. */
+const AnyCluster: Arbitrary.Arbitrary<Model> = Arbitrary.map(
+  Arbitrary.all({
+    roles: Arbitrary.array(Arbitrary.schema(Name), { maxLength: 3 }),
+    databases: Arbitrary.array(
+      Arbitrary.schema(
+        Schema.Struct({
+          name: Name,
+          subscribed: Schema.Boolean,
+          isTemplate: Schema.Boolean,
+          allowConnections: Schema.Boolean,
+          invalid: Schema.Boolean
+        })
+      ),
+      { maxLength: 3 }
+    )
+  }),
+  ({ databases, roles }) => {
+    const { contents, snapshot } = emptyCluster
+    const made = new Map(databases.map((database) => [database.name, database]))
+    const oids = [...made.keys()].map((name, index) => [name, 10_000 + index] as const)
+    return {
+      ...emptyCluster,
+      snapshot: {
+        ...snapshot,
+        roles: new Map<string, RoleState>([...snapshot.roles, ...roles.map((name) => [name, plainRole] as const)]),
+        databases: new Map<string, DatabaseState>([
+          ...snapshot.databases,
+          ...oids.map(([name, oid]) => {
+            const wish = made.get(name)
+            const state = {
+              ...plainDatabase(oid, roles[0] ?? "cloud_admin"),
+              isTemplate: wish?.isTemplate === true,
+              allowConnections: wish?.allowConnections === true,
+              subscriptions: wish?.subscribed === true && wish.invalid !== true ? ["s"] : [],
+              invalid: wish?.invalid === true
+            }
+            return [name, state] as const
+          })
+        ])
+      },
+      contents: new Map<number, Contents>([...contents, ...oids.map(([, oid]) => [oid, fresh] as const)])
+    }
+  }
+)
+
+const fresh: Contents = {
+  publicOwner: "cloud_admin",
+  defaultTables: false,
+  defaultSequences: false,
+  webAccessLacksCreate: true,
+  extensions: new Map()
+}
+
+/** What depends on roles, as the server would say it for this document. */
+const withDependents = (model: Model): Model => ({
+  ...model,
+  snapshot: {
+    ...model.snapshot,
+    dependents: new Map(
+      [...model.snapshot.roles.keys()].map((role) => {
+        const owned = [...model.snapshot.databases.values()].filter(({ owner }) => owner === role)
+        return [
+          role,
+          { shared: false, owned: new Set(owned.map(({ oid }) => oid)), inside: new Set<number>() }
+        ] as const
+      })
+    )
+  }
+})
+
+const applied = (model: Model, wanted: Desired, limit?: number) =>
+  apply(withDependents(model), wanted, "incremental", limit)
+
+describe("plan", () => {
+  it.prop("after an apply there is nothing left to do", [AnyCluster, AnyDocument], ([cluster, document]) => {
+    const wanted = desired(document)
+    const after = applied(cluster, wanted).model
+    const again = plan(withDependents(after).snapshot, wanted, "incremental")
+    assert.deepStrictEqual(
+      again.operations.map(({ object, operation }) => `${operation} ${object}`),
+      []
+    )
+    assert.deepStrictEqual(again.visits, [])
+  })
+
+  it.prop(
+    "what the document lists is there, what it deletes is gone",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      const wanted = desired(document)
+      const { snapshot } = applied(cluster, wanted).model
+      const deleted = new Set(wanted.deltas.flatMap((delta) => (delta._tag === "DeleteRole" ? [delta.name] : [])))
+      for (const { name, verifier } of wanted.roles) {
+        assert.strictEqual(snapshot.roles.has(name), !deleted.has(name), name)
+        if (!deleted.has(name)) assert.strictEqual(snapshot.roles.get(name)?.verifier, verifier)
+      }
+      for (const { name, owner } of wanted.databases) assert.strictEqual(snapshot.databases.get(name)?.owner, owner)
+    }
+  )
+
+  it.prop(
+    "a crash after any prefix and another apply end like an apply without a crash",
+    [AnyCluster, AnyDocument, Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 30 }))],
+    ([cluster, document, crash]) => {
+      const wanted = desired(document)
+      const whole = applied(cluster, wanted)
+      const prefix = applied(cluster, wanted, Math.min(crash, whole.done.length))
+      assert.deepStrictEqual(visible(applied(prefix.model, wanted).model), visible(whole.model))
+    }
+  )
+
+  it.prop("the order of roles and of databases does not matter", [AnyCluster, AnyDocument], ([cluster, document]) => {
+    const turned = {
+      ...document,
+      roles: document.roles?.toReversed() ?? [],
+      databases: document.databases?.toReversed() ?? []
+    }
+    assert.deepStrictEqual(
+      visible(applied(cluster, desired(turned)).model),
+      visible(applied(cluster, desired(document)).model)
+    )
+  })
+
+  it.prop("the same input gives the same plan", [AnyCluster, AnyDocument], ([cluster, document]) => {
+    assert.deepStrictEqual(
+      plan(cluster.snapshot, desired(document), "full"),
+      plan(cluster.snapshot, desired(document), "full")
+    )
+  })
+
+  it.prop("nothing outside the document is touched", [AnyCluster, AnyDocument], ([cluster, document]) => {
+    const wanted = desired(document)
+    const named = new Set([
+      ...wanted.roles.map(({ name }) => name),
+      ...wanted.databases.map(({ name }) => name),
+      ...wanted.deltas.flatMap((delta) => ("newName" in delta ? [delta.name, delta.newName] : [delta.name]))
+    ])
+    const before = cluster.snapshot
+    const after = applied(cluster, wanted).model.snapshot
+    const gone = new Set([...before.roles.keys()].filter((name) => !after.roles.has(name)))
+    for (const [name, role] of before.roles) if (!named.has(name)) assert.deepStrictEqual(after.roles.get(name), role)
+    for (const [name, { owner, ...state }] of before.databases) {
+      if (named.has(name) || state.invalid) continue
+      const { owner: newOwner, mark: _, ...newState } = after.databases.get(name) ?? plainDatabase(0, "")
+      assert.deepStrictEqual({ ...newState, mark: undefined }, state)
+      if (!gone.has(owner)) assert.strictEqual(newOwner, owner)
+    }
+  })
+
+  it.prop("no verifier is shown", [AnyCluster, AnyDocument], ([cluster, document]) => {
+    for (const { statements } of plan(cluster.snapshot, desired(document), "full").operations) {
+      for (const { shown } of statements) assert.notMatch(shown, /SCRAM-SHA-256|md5/u)
+    }
+  })
+
+  it("a database that the list of delta operations has made survives a replay of the list", () => {
+    const wanted = desired({
+      roles: [{ name: "a" }],
+      databases: [{ name: "b", owner: "a" }],
+      deltas: [
+        { action: "delete_db", name: "b" },
+        { action: "rename_db", name: "old", new_name: "b" }
+      ]
+    })
+    const cluster: Model = {
+      ...emptyCluster,
+      snapshot: {
+        ...emptyCluster.snapshot,
+        databases: new Map([
+          ...emptyCluster.snapshot.databases,
+          ["b", plainDatabase(100, "cloud_admin")],
+          ["old", plainDatabase(101, "cloud_admin")]
+        ])
+      },
+      contents: new Map([...emptyCluster.contents, [101, fresh]])
+    }
+    const after = applied(cluster, wanted).model
+    assert.strictEqual(after.snapshot.databases.get("b")?.oid, 101)
+    assert.deepStrictEqual(
+      plan(after.snapshot, wanted, "full").operations.filter(({ stage }) => stage === "system"),
+      []
+    )
+  })
+
+  it("a fingerprint is void on another timeline, after another document, and in full mode", () => {
+    const document = { roles: [{ name: "a" }], databases: [{ name: "b", owner: "a" }] }
+    const { snapshot } = applied(emptyCluster, desired(document)).model
+    const visits = (wanted: Desired, mode: "incremental" | "full") =>
+      plan(snapshot, wanted, mode).visits.map(({ database }) => database)
+    assert.deepStrictEqual(visits(desired(document), "incremental"), [])
+    assert.deepStrictEqual(visits(desired(document), "full"), ["b"])
+    assert.deepStrictEqual(visits({ ...desired(document), timelineId: "f".repeat(32) }, "incremental"), ["b"])
+    const options = [{ name: "CONNECTION LIMIT", value: "5", vartype: "integer" }]
+    const changed = { ...document, databases: [{ name: "b", owner: "a", options }] }
+    assert.deepStrictEqual(visits(desired(changed), "incremental"), ["b"])
+    const newer = { ...snapshot, neonVersion: "1.7" }
+    assert.deepStrictEqual(
+      plan(newer, desired(document), "incremental").visits.map(({ database }) => database),
+      ["b"]
+    )
+  })
+
+  it("S-096 S-095 a new role gets its attributes, its membership and its verifier as the server stores it", () => {
+    const wanted = desired({
+      roles: [
+        { name: 'b"ob', encrypted_password: "6b1d16b78004bbd51fa06af9eda75972" },
+        { name: "s", encrypted_password: scram("AAAA") },
+        { name: "n", encrypted_password: null }
+      ]
+    })
+    const made = plan(emptyCluster.snapshot, wanted, "incremental").operations.filter(
+      ({ operation }) => operation === "create_role"
+    )
+    const start = "INHERIT CREATEROLE CREATEDB BYPASSRLS REPLICATION IN ROLE"
+    assert.deepStrictEqual(made.map(script), [
+      `CREATE ROLE "b""ob" ${start} "neon_superuser"  LOGIN PASSWORD 'md56b1d16b78004bbd51fa06af9eda75972'`,
+      `CREATE ROLE "s" ${start} "neon_superuser"  LOGIN PASSWORD '${scram("AAAA")}'`,
+      `CREATE ROLE "n" ${start} "neon_superuser"  LOGIN PASSWORD NULL`
+    ])
+  })
+
+  it("S-110 a role that JWTs log in as gets nothing but LOGIN", () => {
+    const jwks = [{ id: "1", role_names: ["authenticated"], jwks_url: "http://x", provider_name: "p" }]
+    const wanted = desired({ roles: [{ name: "authenticated" }], more: { local_proxy_config: { jwks } } })
+    const [made] = plan(emptyCluster.snapshot, wanted, "incremental").operations.filter(
+      ({ operation }) => operation === "create_role"
+    )
+    assert.strictEqual(made && script(made), 'CREATE ROLE "authenticated"  LOGIN PASSWORD NULL')
+  })
+
+  it("S-097 options of a database come before its owner", () => {
+    const options = [
+      { name: "LC_COLLATE", value: "C", vartype: "string" },
+      { name: "TEMPLATE", value: "template0", vartype: "enum" }
+    ]
+    const wanted = desired({ roles: [{ name: "alexk" }], databases: [{ name: "DB2", owner: "alexk", options }] })
+    const [made] = plan(emptyCluster.snapshot, wanted, "incremental").operations.filter(
+      ({ operation }) => operation === "create_database"
+    )
+    assert.strictEqual(made && script(made), `CREATE DATABASE "DB2" LC_COLLATE 'C' TEMPLATE template0 OWNER "alexk"`)
+  })
+
+  it.each<readonly [string, Document]>([
+    ["cluster.roles[1].name", { roles: [{ name: "a" }, { name: "é".repeat(32) }] }],
+    ["cluster.roles[0].name", { roles: [{ name: "" }] }],
+    ["cluster.roles[0].name", { roles: [{ name: "a\0b" }] }],
+    ["cluster.roles[0].name", { roles: [{ name: "a\ud800" }] }],
+    ["cluster.roles[0].encrypted_password", { roles: [{ name: "a", encrypted_password: "hunter2" }] }],
+    ["cluster.roles[1].name", { roles: [{ name: "a" }, { name: "a", encrypted_password: "0".repeat(32) }] }],
+    ["cluster.databases[0].name", { databases: [{ name: "x".repeat(64), owner: "a" }] }],
+    ["cluster.databases[0].owner", { databases: [{ name: "x", owner: "x".repeat(64) }] }],
+    ["delta_operations[0].name", { deltas: [{ action: "delete_db", name: "x".repeat(64) }] }],
+    ["delta_operations[0].name", { deltas: [{ action: "delete_role", name: "neon_superuser" }] }],
+    ["delta_operations[0].new_name", { deltas: [{ action: "rename_db", name: "x" }] }],
+    [
+      "delta_operations[1].new_name",
+      {
+        deltas: [
+          { action: "?", name: "" },
+          { action: "rename_role", name: "x", new_name: "" }
+        ]
+      }
+    ]
+  ])("a document is refused with the name of its field: %s", (field, document) => {
+    assert.strictEqual(refusedField(document), field)
+  })
+
+  it("names of 63 bytes, and the same entry twice, are good", () => {
+    const role = { name: `${"é".repeat(31)}x`, encrypted_password: null }
+    assert.strictEqual(desired({ roles: [role, role] }).roles.length, 1)
+  })
+})
