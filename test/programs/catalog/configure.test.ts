@@ -1,0 +1,141 @@
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type { ComputeParams } from "../../../src/domain/ComputeParams.ts"
+import type { ParsedSpec } from "../../../src/domain/ParsedSpec.ts"
+import { Owner } from "../../../src/layers/Owner.ts"
+import { Params } from "../../../src/layers/Params.ts"
+import { Sql } from "../../../src/layers/Sql.ts"
+import { configureAsPrimary } from "../../../src/programs/catalog/configure.ts"
+import { type Document, parsedSpecOf, Server } from "./server.ts"
+
+const overrideFile = "compute_ctl_temp_override.conf"
+
+const paramsOf = (pgdata: string, postgres: ComputeParams["postgres"]): ComputeParams => ({
+  computeId: "test",
+  pgdata,
+  connstr: "",
+  postgres,
+  pgbin: "/nowhere/bin/postgres",
+  source: { _tag: "ControlPlane", uri: "", token: Redacted.make("") },
+  externalHttpPort: 3080,
+  internalHttpPort: 3081,
+  externalHttpHost: undefined,
+  internalHttpHost: "127.0.0.1",
+  privilegedRoleName: "neon_superuser",
+  runAs: undefined,
+  remoteExtBaseUrl: undefined,
+  cgroup: "",
+  filecacheConnstr: "",
+  vmMonitorAddr: "",
+  resizeSwapOnBind: false,
+  setDiskQuotaForFs: undefined,
+  installedExtensionsCollectionInterval: 3600,
+  dev: true,
+  pgInitTimeout: undefined,
+  lakebaseMode: false,
+  instanceId: undefined,
+  buildTag: "test",
+  autoscaling: false,
+  environment: {},
+  basebackupRetries: 0
+})
+
+/** Configures, and tells what the override file held at each reload. */
+const configure = (document: Document, mode: "start" | "reconfigure", change: Partial<ParsedSpec["spec"]> = {}) =>
+  Effect.gen(function* () {
+    const { pgdata, pid, target, user } = yield* Server
+    const parsed = parsedSpecOf(document)
+    const reloads: Array<string> = []
+    const reload = Effect.promise(async () => {
+      reloads.push(await fs.readFile(join(pgdata, overrideFile), "utf8"))
+      process.kill(pid, "SIGHUP")
+    })
+    const layers = Sql.layer.pipe(
+      Layer.provideMerge(Layer.succeed(Params, paramsOf(pgdata, target))),
+      Layer.provideMerge(Layer.succeed(Owner, Owner.of({ user })))
+    )
+    const result = yield* configureAsPrimary({ ...parsed, spec: { ...parsed.spec, ...change } }, mode, {
+      reload,
+      migrationFailed: () => Effect.void
+    }).pipe(Effect.provide(layers), Effect.result)
+    return { reloads, result }
+  })
+
+const override = Effect.flatMap(Server, ({ pgdata }) =>
+  Effect.promise(() => fs.readFile(join(pgdata, overrideFile), "utf8").catch(() => undefined))
+)
+
+layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("configureAsPrimary", (it) => {
+  it.effect("S-025 with skip_pg_catalog_updates nothing is created", () =>
+    Effect.gen(function* () {
+      const { column } = yield* Server
+      const { reloads, result } = yield* configure({ roles: [{ name: "a" }] }, "start", {
+        skip_pg_catalog_updates: true
+      })
+      assert.strictEqual(result._tag, "Success")
+      assert.deepStrictEqual(reloads, [])
+      assert.deepStrictEqual(yield* column("SELECT rolname FROM pg_roles WHERE rolname IN ('a', 'neon_superuser')"), [])
+    })
+  )
+
+  it.effect("S-169 a replica's catalogs are left alone", () =>
+    Effect.gen(function* () {
+      const { column } = yield* Server
+      yield* configure({ roles: [{ name: "a" }] }, "start", { mode: { _tag: "Replica" } })
+      assert.deepStrictEqual(yield* column("SELECT rolname FROM pg_roles WHERE rolname IN ('a', 'neon_superuser')"), [])
+    })
+  )
+
+  it.effect(
+    "S-024 S-116 S-121 limits are lifted during the apply and back after it; subscribers run; migrations follow",
+    () =>
+      Effect.gen(function* () {
+        const { column, pgdata } = yield* Server
+        const { reloads, result } = yield* configure({ roles: [{ name: "a" }] }, "start", {
+          drop_subscriptions_before_start: true
+        })
+        assert.strictEqual(result._tag, "Success")
+        assert.deepStrictEqual(reloads, ["neon.max_cluster_size=-1", ""])
+        assert.strictEqual(yield* override, "")
+        assert.deepStrictEqual(yield* column("SELECT current_setting('neon.max_cluster_size', true)"), [""])
+        const conf = yield* Effect.promise(() => fs.readFile(join(pgdata, "postgresql.conf"), "utf8"))
+        assert.strictEqual(conf.split("\n").at(-1), "neon.disable_logical_replication_subscribers=false")
+        assert.deepStrictEqual(
+          yield* column("SELECT current_setting('neon.disable_logical_replication_subscribers', true)"),
+          ["false"]
+        )
+        while ((yield* column("SELECT to_regclass('neon_migration.migration_id') IS NOT NULL"))[0] !== "t") {
+          yield* Effect.sleep("10 millis")
+        }
+        while ((yield* column("SELECT id FROM neon_migration.migration_id"))[0] !== "12")
+          yield* Effect.sleep("10 millis")
+      })
+  )
+
+  it.effect("a failed apply names its objects, and the limits are back all the same", () =>
+    Effect.gen(function* () {
+      const { reloads, result } = yield* configure({ roles: [{ name: "pg_reserved" }] }, "reconfigure")
+      assert.strictEqual(result._tag, "Failure")
+      if (result._tag === "Failure") {
+        assert.strictEqual(result.failure._tag, "CatalogFailed")
+        assert.include(result.failure.message, 'role "pg_reserved"')
+      }
+      assert.deepStrictEqual(reloads, ["neon.max_cluster_size=-1", ""])
+      assert.strictEqual(yield* override, "")
+    })
+  )
+
+  it.effect("a name that is too long is refused before the first statement, with its field", () =>
+    Effect.gen(function* () {
+      const { column } = yield* Server
+      const { result } = yield* configure({ roles: [{ name: "fine" }, { name: "x".repeat(64) }] }, "reconfigure")
+      assert.strictEqual(result._tag, "Failure")
+      if (result._tag === "Failure") assert.include(result.failure.message, "cluster.roles[1].name: 64 bytes")
+      assert.deepStrictEqual(yield* column("SELECT 1 FROM pg_roles WHERE rolname = 'fine'"), [])
+    })
+  )
+})
