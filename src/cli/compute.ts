@@ -24,6 +24,7 @@ import { Params } from "../layers/Params.ts"
 import { Postgres } from "../layers/Postgres.ts"
 import { Safekeepers } from "../layers/Safekeepers.ts"
 import { Signals } from "../layers/Signals.ts"
+import { Sql } from "../layers/Sql.ts"
 import { life } from "../programs/Compute.ts"
 import { endOnSignal } from "../programs/endOnSignal.ts"
 
@@ -100,7 +101,7 @@ const program = (boot: Boot, observe: Observe) =>
     }
     const state = yield* initialState(config)
     const Node = ComputeNode.layer(state)
-    const Services = Layer.mergeAll(DataDirectory.layer, Postgres.layer, Pageserver.layer, Safekeepers.layer)
+    const Services = Layer.mergeAll(DataDirectory.layer, Postgres.layer, Pageserver.layer, Safekeepers.layer, Sql.layer)
     return yield* Effect.andThen(begin, node(config, boot, observe)).pipe(
       Effect.provide(Layer.mergeAll(Node, Services)),
       Effect.provideService(Params, withComputeId(params, config))

@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { type ComputeSpec, findSetting } from "./ComputeSpec.ts"
 import { TenantId, TimelineId } from "./Identifiers.ts"
+import * as Lsn from "./Lsn.ts"
 import * as PageserverConnection from "./PageserverConnection.ts"
 
 export interface ParsedSpec {
@@ -149,3 +150,12 @@ export const parse = (spec: ComputeSpec): Result.Result<ParsedSpec, InvalidSpec>
       endpointStorageToken: secret(spec.endpoint_storage_token ?? findSetting(spec, "neon.endpoint_storage_token"))
     }
   })
+
+/** What a running Postgres cannot change into: names the field in which the two differ, undefined where they do not. */
+export const identityMismatch = (running: ParsedSpec, wanted: ParsedSpec): string | undefined => {
+  if (wanted.tenantId !== running.tenantId) return `tenant_id: this compute serves tenant ${running.tenantId}`
+  if (wanted.timelineId !== running.timelineId) return `timeline_id: this compute serves timeline ${running.timelineId}`
+  const mode = ({ spec }: ParsedSpec): string =>
+    spec.mode._tag === "Static" ? `static at ${Lsn.format(spec.mode.lsn)}` : spec.mode._tag.toLowerCase()
+  return mode(wanted) === mode(running) ? undefined : `mode: this compute is ${mode(running)}`
+}

@@ -14,7 +14,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import {
   type ComputeCtlConfig,
   decodeComputeConfig,
@@ -29,6 +28,7 @@ import { firstIssue } from "../domain/schemaIssue.ts"
 import { errorCode } from "./DataDirectory.ts"
 import { Metrics } from "./Metrics.ts"
 import { Params } from "./Params.ts"
+import * as schedules from "./schedules.ts"
 
 /** The source could not answer now; asking again may help. */
 export class ConfigUnavailable extends Data.TaggedError("ConfigUnavailable")<{
@@ -52,12 +52,6 @@ export interface Config {
 
 /** One request, headers and body. */
 const requestTimeout = Duration.seconds(10)
-/** All requests of a start. */
-const bootTimeout = Duration.seconds(30)
-/** 100 ms doubling, at most 5 s, +-20 %; `bootTimeout` is the bound. */
-export const bootSchedule = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
-  Schedule.jittered
-)
 
 export class ControlPlane extends Context.Service<
   ControlPlane,
@@ -178,9 +172,9 @@ const make = Effect.gen(function* () {
       Effect.tapError((error) =>
         Effect.logError(`attempt ${++attempt} to get config failed with: ${describeLine(error)}`)
       ),
-      Effect.retry({ schedule: bootSchedule, while: (error) => error._tag === "ConfigUnavailable" }),
+      Effect.retry({ schedule: schedules.boot, while: (error) => error._tag === "ConfigUnavailable" }),
       Effect.timeoutOrElse({
-        duration: bootTimeout,
+        duration: schedules.bootTimeout,
         orElse: () =>
           Effect.fail(
             new ConfigUnavailable({ message: "Exhausted all attempts to retrieve the config from the control plane" })

@@ -14,16 +14,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import type * as Tracer from "effect/Tracer"
 import { isEnding } from "../domain/ComputeStatus.ts"
 import { describe, describeLine } from "../domain/describe.ts"
 import type { Lsn } from "../domain/Lsn.ts"
-import * as ParsedSpec from "../domain/ParsedSpec.ts"
 import { describeExit } from "../layers/Children.ts"
 import { ComputeNode, ConfigurationFailed, TerminationFailed } from "../layers/ComputeNode.ts"
-import { ControlPlane } from "../layers/ControlPlane.ts"
 import { Params } from "../layers/Params.ts"
 import { type Ending, exitCode, Postgres } from "../layers/Postgres.ts"
+import type { Job } from "./Job.ts"
+import { pullSpec } from "./reconfigure/pullSpec.ts"
+import { serve } from "./reconfigure/serve.ts"
 import { SyncFailed, syncAtEnd } from "./safekeepers.ts"
 import { startCompute } from "./startup/startCompute.ts"
 
@@ -32,15 +32,6 @@ const lingerTime = Duration.seconds(30)
 
 /** Lakebase mode: Postgres has to be up within this time (reference/startup §23). */
 const defaultInitTimeout = Duration.seconds(60)
-
-/** A spec to bring up. */
-export interface Job {
-  readonly spec: ParsedSpec.ParsedSpec
-  /** Span that asked for it. */
-  readonly parent: Tracer.AnySpan | undefined
-  /** Completed with the outcome, where somebody waits for it. */
-  readonly done: Deferred.Deferred<void, ConfigurationFailed> | undefined
-}
 
 export interface LifeOptions {
   /** Spec known at the start of the process; its status is `init` already. */
@@ -55,6 +46,7 @@ class InitTimedOut extends Data.TaggedError("InitTimedOut")<{ readonly message: 
 
 type Outcome =
   | { readonly _tag: "Terminated" }
+  | { readonly _tag: "Detached" }
   | { readonly _tag: "PostgresExited" }
   | { readonly _tag: "Failed"; readonly error: unknown }
 
@@ -128,9 +120,9 @@ const attempt = (job: Job, tls: boolean) =>
       yield* Effect.logInfo("Waiting for Postgres to exit").pipe(
         Effect.annotateLogs({ postmaster_pid: postmaster.pid })
       )
-      const exited = yield* Effect.raceFirst(postmaster.exited, Effect.as(node.terminateRequested, undefined))
-      if (exited === undefined) return terminated
-      const text = `Postgres exited with code ${describeExit(exited)}, shutting down`
+      const served = yield* serve(postmaster, job.spec)
+      if (served._tag !== "Exited") return served
+      const text = `Postgres exited with code ${describeExit(served.exited)}, shutting down`
       yield* Effect.logInfo(text)
       yield* node.update((state) => ({ ...state, error: text }))
       return { _tag: "PostgresExited" } satisfies Outcome
@@ -143,18 +135,20 @@ const attempt = (job: Job, tls: boolean) =>
  */
 const settle = (job: Job) =>
   Effect.gen(function* () {
+    const node = yield* ComputeNode
     const postgres = yield* Postgres
     const ending = yield* postgres.ending
+    const { spec = job.spec } = yield* node.state // it may have been reconfigured since
     if (ending._tag === "NeverStarted") return null
     if (ending._tag !== "Gone") {
       const reason = ending._tag === "StillAlive" ? ending.message : "Postgres is still running"
       return yield* new SyncFailed({ message: `safekeepers are not synced: ${reason}` })
     }
-    if (job.spec.spec.mode._tag !== "Primary") {
+    if (spec.spec.mode._tag !== "Primary") {
       yield* Effect.logInfo("not primary, not syncing safekeepers")
       return null
     }
-    return yield* syncAtEnd(job.spec)
+    return yield* syncAtEnd(spec)
   })
 
 /** Postgres' own code; without a Postgres `otherwise`. */
@@ -221,27 +215,20 @@ const afterFailure = (options: LifeOptions, job: Job) =>
 /** Pulls the configuration once after a failed start; the job to start again with. */
 const refreshedJob = Effect.gen(function* () {
   const node = yield* ComputeNode
-  const controlPlane = yield* ControlPlane
   // Asked for while the start was still on its way.
   if ((yield* node.state).status === "failed") yield* node.transition("refresh_requested")
   yield* node.transition("refresh_begins")
-  const config = yield* controlPlane.fetch
-  if (config.detached) {
-    yield* Effect.logWarning("this compute is no longer attached to any storage")
+  const pulled = yield* pullSpec(undefined)
+  if (pulled._tag === "Detached") {
     yield* node.transition("detached")
     return "detached" as const
   }
-  if (config.spec === undefined) {
-    return yield* new ConfigurationFailed({ message: "the configuration holds no spec" })
-  }
-  const spec = yield* Effect.fromResult(ParsedSpec.parse(config.spec))
-  const { keys } = config.computeCtlConfig.jwks
   yield* node.transition("startup_begins", (state) => ({
     ...state,
-    pending: spec,
-    keys: keys.length > 0 ? config.computeCtlConfig.jwks : state.keys
+    pending: pulled.spec,
+    keys: pulled.keys ?? state.keys
   }))
-  return { spec, parent: undefined, done: undefined } satisfies Job
+  return { spec: pulled.spec, parent: undefined, done: undefined } satisfies Job
 }).pipe(
   Effect.catch((error) =>
     Effect.gen(function* () {
@@ -279,6 +266,7 @@ export const life = (options: LifeOptions) =>
         continue
       }
       const synced = yield* Effect.result(settle(job))
-      return yield* end(options, synced, codeOf(yield* postgres.ending, 0))
+      const code = codeOf(yield* postgres.ending, 0)
+      return yield* end(options, synced, outcome._tag === "Detached" ? code || 1 : code)
     }
   })

@@ -7,9 +7,7 @@
  * Source: reference/startup §11, §21.2; differs: decision S3 (quorum first and bounded retries at the end, too).
  */
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import { describeLine } from "../domain/describe.ts"
 import type { Lsn } from "../domain/Lsn.ts"
 import * as LsnText from "../domain/Lsn.ts"
@@ -17,6 +15,7 @@ import type { ParsedSpec } from "../domain/ParsedSpec.ts"
 import { ComputeNode } from "../layers/ComputeNode.ts"
 import { Postgres } from "../layers/Postgres.ts"
 import { Safekeepers } from "../layers/Safekeepers.ts"
+import * as schedules from "../layers/schedules.ts"
 import { stage, timedMillis } from "./startup/stages.ts"
 
 /** The safekeepers could not be brought to agree. */
@@ -24,18 +23,6 @@ export class SyncFailed extends Data.TaggedError("SyncFailed")<{
   readonly message: string
   readonly cause?: unknown
 }> {}
-
-/** Six runs; pauses 0, 1.1, 1.21, 1.331, 1.4641 s, +-20 % (reference/startup §11.2). */
-export const startSchedule = Schedule.recurs(1).pipe(
-  Schedule.concat(Schedule.exponential("1100 millis", 1.1).pipe(Schedule.jittered, Schedule.upTo({ times: 4 })))
-)
-
-/** What the sync at the end may take in all (decision S3). */
-const endTimeout = Duration.seconds(20)
-/** 200 ms doubling, at most 2 s, +-20 %; `endTimeout` is the bound. */
-export const endSchedule = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("2 seconds")]).pipe(
-  Schedule.jittered
-)
 
 /** Asks the safekeepers; the LSN if a quorum agrees, undefined if the slow path is needed. Records the time. */
 export const checkSynced = (spec: ParsedSpec) =>
@@ -82,7 +69,7 @@ export const syncAtStart = (spec: ParsedSpec) => {
     Effect.tapError((error) =>
       Effect.logInfo(`sync_safekeepers failed, will retry (attempt ${++attempt}): ${describeLine(error)}`)
     ),
-    Effect.retry(startSchedule),
+    Effect.retry(schedules.syncAtStart),
     Effect.mapError((cause) => new SyncFailed({ message: "failed to sync safekeepers", cause })),
     stage("sync_safekeepers")
   )
@@ -97,14 +84,14 @@ export const syncAtEnd = (spec: ParsedSpec): Effect.Effect<Lsn, SyncFailed, Comp
       agreed ??
       (yield* syncOnce(spec).pipe(
         Effect.tapError((error) => Effect.logWarning(`sync_safekeepers failed, will retry: ${describeLine(error)}`)),
-        Effect.retry(endSchedule)
+        Effect.retry(schedules.syncAtEnd)
       ))
     yield* Effect.logInfo("synced safekeepers").pipe(Effect.annotateLogs({ lsn: LsnText.format(lsn) }))
     return lsn
   }).pipe(
     Effect.mapError((cause) => new SyncFailed({ message: "failed to sync safekeepers on shutdown", cause })),
     Effect.timeoutOrElse({
-      duration: endTimeout,
+      duration: schedules.syncAtEndTimeout,
       orElse: () =>
         Effect.fail(new SyncFailed({ message: "failed to sync safekeepers on shutdown: no quorum within 20 seconds" }))
     }),

@@ -15,6 +15,7 @@ import { HttpServers } from "../../src/http/serve.ts"
 import { ComputeNode } from "../../src/layers/ComputeNode.ts"
 import { Metrics } from "../../src/layers/Metrics.ts"
 import { Params } from "../../src/layers/Params.ts"
+import { Sql } from "../../src/layers/Sql.ts"
 
 export const computeId = "ep-test"
 export const startTime = Date.parse("2026-11-21T08:49:07.987Z")
@@ -185,6 +186,7 @@ const layerOf = (options: NodeOptions) => {
     Logger.make<unknown, void>(({ logLevel, message }) => options.log?.(`${logLevel} ${[message].flat().join(" ")}`))
   ])
   return HttpServers.layer.pipe(
+    Layer.provide(Sql.layer),
     Layer.provideMerge([
       ComputeNode.layer(ComputeState.initial(startTime, { keys: options.keys ?? [jwkOf(ownKey)] })),
       Metrics.layer("latest"),

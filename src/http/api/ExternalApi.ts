@@ -89,7 +89,7 @@ export class DatabaseGroup extends HttpApiGroup.make("database")
   .add(
     HttpApiEndpoint.post("checkWritability", "/check_writability", {
       success: Schema.Boolean,
-      error: [E.PreconditionFailed.wire, E.InternalError.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.InternalError.wire]
     }).annotate(OpenApi.Summary, "Write a row"),
     HttpApiEndpoint.get("schema", "/database_schema", {
       query: { database: Schema.String },
@@ -99,7 +99,7 @@ export class DatabaseGroup extends HttpApiGroup.make("database")
     }).annotate(OpenApi.Summary, "Dump of the schema of a database, as SQL"),
     HttpApiEndpoint.get("catalogObjects", "/dbs_and_roles", {
       success: S.CatalogObjects,
-      error: [E.InternalError.wire, E.Unavailable.wire, E.NotImplemented.wire]
+      error: [E.InternalError.wire, E.Unavailable.wire]
     }).annotate(OpenApi.Summary, "All databases and roles"),
     HttpApiEndpoint.get("insights", "/insights", {
       success: S.Insights,

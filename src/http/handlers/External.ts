@@ -10,6 +10,9 @@ import * as ParsedSpec from "../../domain/ParsedSpec.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
+import type { PgError } from "../../layers/PgWire.ts"
+import { Sql } from "../../layers/Sql.ts"
+import { catalogObjects, checkWritability } from "../../programs/catalog/inquiries.ts"
 import * as E from "../api/Errors.ts"
 import { ExternalApi } from "../api/ExternalApi.ts"
 import type { ComputeStatusResponse, LfcOffloadState, LfcPrewarmState } from "../api/Schemas.ts"
@@ -49,7 +52,9 @@ export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handle
       .handle("configure", ({ payload }) =>
         Effect.gen(function* () {
           const spec = yield* resolve(payload.spec)
-          if ((yield* node.state).status === "running") return yield* notImplemented("reconfiguration")
+          const { spec: running, status: now } = yield* node.state
+          const mismatch = running === undefined ? undefined : ParsedSpec.identityMismatch(running, spec)
+          if (now === "running" && mismatch !== undefined) return yield* new E.BadRequest({ message: mismatch })
           const span = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
           const outcome = yield* Effect.mapError(node.submitSpec(spec, span), refusedBy)
           yield* Effect.mapError(
@@ -92,14 +97,29 @@ export const layerLfc = HttpApiBuilder.group(ExternalApi, "lfc", (handlers) =>
     .handle("offload", () => notImplemented("offloading"))
 )
 
+/** Postgres that cannot be reached is not there; whatever else it says is its answer. */
+const refusedBySql = ({ cause, code, message }: PgError) =>
+  code === undefined && cause !== undefined ? new E.Unavailable({ message }) : new E.InternalError({ message })
+
 export const layerDatabase = HttpApiBuilder.group(ExternalApi, "database", (handlers) =>
   Effect.gen(function* () {
     const running = requireRunning(yield* ComputeNode)
+    const sql = yield* Sql
 
     return handlers
-      .handle("checkWritability", () => Effect.andThen(running, notImplemented("the check of writability")))
+      .handle("checkWritability", () =>
+        Effect.andThen(
+          running,
+          checkWritability().pipe(
+            Effect.provideService(Sql, sql),
+            Effect.mapError(({ message }) => new E.InternalError({ message }))
+          )
+        )
+      )
       .handle("schema", () => notImplemented("the dump of a schema"))
-      .handle("catalogObjects", () => notImplemented("the list of databases and roles"))
+      .handle("catalogObjects", () =>
+        catalogObjects().pipe(Effect.provideService(Sql, sql), Effect.mapError(refusedBySql))
+      )
       .handle("insights", () => Effect.andThen(running, notImplemented("insights")))
   })
 )

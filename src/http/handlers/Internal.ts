@@ -40,7 +40,6 @@ export const layerRefresh = HttpApiBuilder.group(InternalApi, "refresh", (handle
     return handlers.handle("refreshConfiguration", () =>
       Effect.gen(function* () {
         yield* metrics.pagestreamError // accepted or not
-        if ((yield* node.state).status === "running") return yield* notImplemented("the refresh of the configuration")
         yield* Effect.mapError(
           node.requestRefresh,
           ({ from }) =>

@@ -6,20 +6,19 @@
  *
  * Source: reference/startup §10–§14.
  */
-import { readFile } from "node:fs/promises"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import { describeLine } from "../../domain/describe.ts"
 import * as Lsn from "../../domain/Lsn.ts"
 import { firstShardUrl } from "../../domain/PageserverConnection.ts"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
-import * as PostgresConf from "../../domain/PostgresConf.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
 import { DataDirectory } from "../../layers/DataDirectory.ts"
 import { Owner } from "../../layers/Owner.ts"
 import { Pageserver } from "../../layers/Pageserver.ts"
 import { Params } from "../../layers/Params.ts"
+import * as schedules from "../../layers/schedules.ts"
+import { renderConf } from "../renderConf.ts"
 import { checkSynced, syncAtStart } from "../safekeepers.ts"
 import { stage } from "./stages.ts"
 
@@ -31,34 +30,6 @@ export class BasebackupGaveUp extends Data.TaggedError("BasebackupGaveUp")<{
   readonly message: string
   readonly cause: unknown
 }> {}
-
-/** 500 ms times 1.5 each, +-20 %; the number of retries bounds it (reference/startup §12.1). */
-export const basebackupSchedule = (retries: number) =>
-  Schedule.exponential("500 millis", 1.5).pipe(Schedule.jittered, Schedule.upTo({ times: retries }))
-
-/** Shared memory segments go to /dev/shm where the kernel does not overcommit (reference/startup §13, row 10). */
-const overcommitIsStrict = Effect.promise(() =>
-  readFile("/proc/sys/vm/overcommit_memory", "utf8").then(
-    (text) => text.trim() === "2",
-    () => false
-  )
-)
-
-const renderConf = (spec: ParsedSpec) =>
-  Effect.gen(function* () {
-    const params = yield* Params
-    return yield* Effect.fromResult(
-      PostgresConf.render({
-        spec: spec.spec,
-        privilegedRoleName: params.privilegedRoleName,
-        internalHttpPort: params.internalHttpPort,
-        tls: false,
-        overcommitIsStrict: yield* overcommitIsStrict,
-        lakebase: params.lakebaseMode ? { port: params.postgres.port } : undefined,
-        platform: process.platform === "darwin" ? "darwin" : "linux"
-      })
-    )
-  })
 
 const fetchBasebackup = (spec: ParsedSpec, lsn: Lsn.Lsn) =>
   Effect.gen(function* () {
@@ -99,7 +70,7 @@ const fetchBasebackup = (spec: ParsedSpec, lsn: Lsn.Lsn) =>
         )
       ),
       Effect.retry({
-        schedule: basebackupSchedule(params.basebackupRetries),
+        schedule: schedules.basebackup(params.basebackupRetries),
         while: (error) => error._tag === "BasebackupFailed"
       }),
       Effect.mapError(

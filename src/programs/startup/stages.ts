@@ -23,7 +23,8 @@ export const stages = {
   check_safekeepers_synced: Duration.seconds(5),
   sync_safekeepers: Duration.minutes(10),
   get_basebackup: Duration.minutes(15),
-  start_postgres: Duration.seconds(90)
+  start_postgres: Duration.seconds(90),
+  configure_as_primary: Duration.minutes(20)
 } as const
 export type StageName = keyof typeof stages
 

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
+import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
 import { Postgres } from "../../layers/Postgres.ts"
 import { preparePgdata } from "./preparePgdata.ts"
@@ -24,9 +25,7 @@ const notYet = (parsed: ParsedSpec, tls: boolean): ReadonlyArray<string> => {
     ["databricks_settings", present(spec.databricks_settings)],
     ["autoprewarm", spec.autoprewarm],
     ["offload_lfc_interval_seconds", present(spec.offload_lfc_interval_seconds)],
-    ["drop_subscriptions_before_start", spec.drop_subscriptions_before_start],
     ["audit_log_level", !["Disabled", "Base", "Log"].includes(spec.audit_log_level)],
-    ["skip_pg_catalog_updates: false", !spec.skip_pg_catalog_updates && spec.mode._tag === "Primary"],
     ["mode.Static (LSN lease)", spec.mode._tag === "Static"],
     ["compute_ctl_config.tls", tls]
   ]
@@ -64,12 +63,26 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
       yield* Effect.logWarning(`starting without what this version does not do yet: ${ignored.join(", ")}`)
     }
     yield* preparePgdata(spec)
-    const [startMillis, postmaster] = yield* timedMillis(
-      postgres.start({ token: spec.storageAuthToken, env: yield* lakebaseEnv(spec) }).pipe(stage("start_postgres"))
+    // The machinery of the catalogs is loaded while Postgres starts.
+    const [[startMillis, postmaster], { configureAsPrimary }] = yield* Effect.all(
+      [
+        timedMillis(
+          postgres.start({ token: spec.storageAuthToken, env: yield* lakebaseEnv(spec) }).pipe(stage("start_postgres"))
+        ),
+        Effect.promise(() => import("../catalog/configure.ts"))
+      ],
+      { concurrency: "unbounded" }
     )
     yield* Effect.logInfo("PostgreSQL is now running, continuing to configure it")
+    const metrics = yield* Metrics
+    const [configMillis] = yield* timedMillis(
+      configureAsPrimary(spec, "start", { reload: postgres.reload, migrationFailed: metrics.migrationFailed }).pipe(
+        stage("configure_as_primary")
+      )
+    )
     yield* node.recordMetrics({
       start_postgres_ms: startMillis,
+      config_ms: configMillis,
       total_startup_ms: Math.max(0, Date.now() - state.startTime)
     })
     return postmaster

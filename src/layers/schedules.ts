@@ -1,0 +1,34 @@
+/** Every schedule of retries, with its bound. Jitter is +-20 %. */
+import * as Duration from "effect/Duration"
+import * as Schedule from "effect/Schedule"
+
+/** Configuration of a start: 100 ms doubling, at most 5 s; `bootTimeout` is the bound. */
+export const boot = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
+  Schedule.jittered
+)
+/** All requests of a start. */
+export const bootTimeout = Duration.seconds(30)
+
+/** `--sync-safekeepers` at a start, six runs: pauses 0, 1.1, 1.21, 1.331, 1.4641 s (reference/startup §11.2). */
+export const syncAtStart = Schedule.recurs(1).pipe(
+  Schedule.concat(Schedule.exponential("1100 millis", 1.1).pipe(Schedule.jittered, Schedule.upTo({ times: 4 })))
+)
+
+/** `--sync-safekeepers` at the end: 200 ms doubling, at most 2 s; `syncAtEndTimeout` is the bound. */
+export const syncAtEnd = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("2 seconds")]).pipe(
+  Schedule.jittered
+)
+/** What the sync at the end may take in all (decision S3). */
+export const syncAtEndTimeout = Duration.seconds(20)
+
+/** Base backup: 500 ms times 1.5 each; the number of retries bounds it (reference/startup §12.1). */
+export const basebackup = (retries: number) =>
+  Schedule.exponential("500 millis", 1.5).pipe(Schedule.jittered, Schedule.upTo({ times: retries }))
+
+/** Attempts of a refresh that failed: 500 ms doubling, at most 60 s, for 10 minutes (decision C3). */
+export const refresh = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("60 seconds")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ duration: "10 minutes" })
+)
+/** After a refresh that found nothing to do the next one waits so long (decision C3). */
+export const refreshHoldOff = Duration.seconds(1)

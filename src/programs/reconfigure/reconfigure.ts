@@ -1,0 +1,28 @@
+/**
+ * Makes a running Postgres be what another spec says, without a restart.
+ *
+ * postgresql.conf is written anew and read (confirmed through a session), then a primary's catalogs are brought in line.
+ * The caller commits the spec when this has succeeded. Source: reference/startup §16, decisions C1, C11, C12.
+ */
+import * as Effect from "effect/Effect"
+import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
+import { DataDirectory } from "../../layers/DataDirectory.ts"
+import { Metrics } from "../../layers/Metrics.ts"
+import { Postgres } from "../../layers/Postgres.ts"
+import { configureAsPrimary } from "../catalog/configure.ts"
+import { reloadConfirmed } from "../catalog/override.ts"
+import { renderConf } from "../renderConf.ts"
+
+/** `full`: what was applied last is not known, every database is looked into. */
+export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec, full: boolean) {
+  const directory = yield* DataDirectory
+  const postgres = yield* Postgres
+  const metrics = yield* Metrics
+  yield* directory.writeConf(yield* renderConf(spec))
+  yield* reloadConfirmed(postgres.reload)
+  yield* configureAsPrimary(spec, "reconfigure", {
+    reload: postgres.reload,
+    migrationFailed: metrics.migrationFailed,
+    full
+  })
+})

@@ -1,0 +1,143 @@
+/**
+ * Serves a running Postgres: one worker for every change of its configuration, until Postgres or the node ends.
+ *
+ * `/configure` applies the spec that it brings; a refresh pulls one, compares it with what was applied, and applies it if
+ * it differs. A spec becomes current only once it is applied. A failed apply makes the applied state unknown: until one
+ * has succeeded nothing counts as equal. Source: reference/runtime, decisions C1–C4, C13, C14, H6.
+ */
+import { isDeepStrictEqual } from "node:util"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { ComputeState } from "../../domain/ComputeState.ts"
+import { isEnding } from "../../domain/ComputeStatus.ts"
+import { describe, describeLine } from "../../domain/describe.ts"
+import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
+import type { Exited } from "../../layers/Children.ts"
+import { ComputeNode, ConfigurationFailed } from "../../layers/ComputeNode.ts"
+import type { Postmaster } from "../../layers/Postgres.ts"
+import * as schedules from "../../layers/schedules.ts"
+import type { Job } from "../Job.ts"
+import { pullSpec } from "./pullSpec.ts"
+
+/** Why the service ended. */
+export type Served =
+  | { readonly _tag: "Exited"; readonly exited: Exited }
+  | { readonly _tag: "Terminated" }
+  | { readonly _tag: "Detached" }
+
+const terminated: Served = { _tag: "Terminated" }
+const detached: Served = { _tag: "Detached" }
+
+/** What would be applied, without what only names the operation. */
+const content = ({ spec }: ParsedSpec) => ({ ...spec, operation_uuid: undefined })
+
+const same = (a: ParsedSpec | undefined, b: ParsedSpec): boolean =>
+  a !== undefined && isDeepStrictEqual(content(a), content(b))
+
+/** The machinery of the catalogs is large and needed late. */
+const reconfigure = (spec: ParsedSpec, full: boolean) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./reconfigure.ts")),
+    (module) => module.reconfigure(spec, full)
+  )
+
+export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    let applied: ParsedSpec | undefined = first
+    let current = first
+
+    const ended: Effect.Effect<Served> = Effect.raceFirst(
+      Effect.map(postmaster.exited, (exited): Served => ({ _tag: "Exited", exited })),
+      Effect.as(node.terminateRequested, terminated)
+    )
+
+    /** Applies a spec; from its beginning until its success no spec counts as applied. */
+    const apply = (spec: ParsedSpec) =>
+      Effect.suspend(() => {
+        const full = applied === undefined
+        applied = undefined
+        return Effect.tap(reconfigure(spec, full), () =>
+          Effect.sync(() => {
+            applied = spec
+            current = spec
+          })
+        )
+      })
+
+    const live =
+      (spec: ParsedSpec) =>
+      (state: ComputeState): ComputeState => ({ ...state, spec, pending: undefined })
+
+    const configure = (job: Job) =>
+      Effect.gen(function* () {
+        yield* node.transition("configuration_begins")
+        const work = apply(job.spec)
+        const exit = yield* Effect.exit(job.parent === undefined ? work : Effect.withParentSpan(work, job.parent))
+        if (Exit.isSuccess(exit)) {
+          yield* node.transition("configuration_succeeded", live(job.spec))
+          if (job.done !== undefined) yield* Deferred.succeed(job.done, undefined)
+          return
+        }
+        const error = Cause.squash(exit.cause)
+        const text = describe(error)
+        yield* Effect.logError(`could not configure compute node: ${describeLine(error)}`)
+        yield* node.transition("configuration_failed", (state) => ({ ...state, pending: undefined, error: text }))
+        if (job.done !== undefined) yield* Deferred.fail(job.done, new ConfigurationFailed({ message: text }))
+      })
+
+    /** One fetch and one apply; whether there was something to do. */
+    const attempt = Effect.gen(function* () {
+      yield* node.transition("refresh_begins")
+      const pulled = yield* pullSpec(current)
+      if (pulled._tag === "Detached") {
+        yield* node.transition("detached")
+        return "detached" as const
+      }
+      const unchanged = same(applied, pulled.spec)
+      if (!unchanged) yield* apply(pulled.spec)
+      yield* node.transition("refresh_succeeded", (state) => ({
+        ...live(pulled.spec)(state),
+        keys: pulled.keys ?? state.keys
+      }))
+      return unchanged ? ("unchanged" as const) : ("applied" as const)
+    }).pipe(
+      Effect.tapError((error) =>
+        Effect.andThen(
+          Effect.logError(`Refresh configuration: ${describeLine(error)}`),
+          Effect.ignore(node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) })))
+        )
+      )
+    )
+
+    const refresh = attempt.pipe(
+      Effect.retry({ schedule: schedules.refresh, while: (error) => error._tag !== "SpecRefused" }),
+      // The node stays in `refresh_configuration_pending` with the error; the next notification starts over.
+      Effect.catch(() => Effect.succeed("gave up" as const))
+    )
+
+    let holdOff = false
+    while (true) {
+      const refreshDue = holdOff
+        ? Effect.andThen(Effect.sleep(schedules.refreshHoldOff), node.refreshRequested)
+        : node.refreshRequested
+      const event = yield* Effect.raceFirst(
+        ended,
+        Effect.raceFirst(
+          Effect.map(node.nextSubmitted, (job) => ({ _tag: "Configure", job }) as const),
+          Effect.as(refreshDue, { _tag: "Refresh" } as const)
+        )
+      )
+      if (event._tag === "Configure") {
+        // A caller that is still waiting when the end comes is told by the end.
+        yield* Effect.raceFirst(Effect.ignore(configure(event.job)), Effect.asVoid(ended))
+        holdOff = false
+      } else if (event._tag === "Refresh") {
+        const outcome = yield* Effect.raceFirst(refresh, ended)
+        if (outcome === "detached") return detached
+        holdOff = outcome === "unchanged"
+      } else return isEnding((yield* node.state).status) ? terminated : event
+    }
+  })
