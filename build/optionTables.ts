@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { label, type OptionTable } from "../src/cli/OptionSpec.ts"
-import { localOptions, nodeOptions, variables } from "../src/cli/options.ts"
+import { localOptions, nodeOptions, planOptions, validateOptions, variables } from "../src/cli/options.ts"
 
 /** Text of a table cell. */
 const cell = (text: string): string => text.replaceAll("|", "\\|")
@@ -24,12 +24,17 @@ const optionRows = (options: OptionTable): ReadonlyArray<ReadonlyArray<string>> 
       cell(spec.help) + (spec.env === undefined ? "" : `. Variable: ${code(spec.env)}`)
     ])
 
+const usageAndTable = (command: string, options: OptionTable): ReadonlyArray<string> => [
+  `\`${command} [OPTIONS]\``,
+  table(["Option", "Default", "Meaning"], optionRows(options))
+]
+
 export const optionTables = (): string =>
   [
-    "`compute_ctl [OPTIONS]`",
-    table(["Option", "Default", "Meaning"], optionRows(nodeOptions)),
-    "`compute_ctl local [OPTIONS]`",
-    table(["Option", "Default", "Meaning"], optionRows(localOptions)),
+    ...usageAndTable("compute_ctl", nodeOptions),
+    ...usageAndTable("compute_ctl local", localOptions),
+    ...usageAndTable("compute_ctl plan", planOptions),
+    ...usageAndTable("compute_ctl validate", validateOptions),
     "Variables of the environment",
     table(
       ["Variable", "Meaning"],

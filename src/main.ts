@@ -33,5 +33,22 @@ if (Result.isFailure(parsed)) {
           (local) => local.main(command.params, bootOf(environment))
         )
       )
+      break
+    // Nothing to bring down: a signal ends these two at once.
+    case "Plan":
+      run(
+        Effect.flatMap(
+          Effect.promise(() => import("./cli/plan.ts")),
+          (plan) => plan.main(command.params)
+        )
+      )
+      break
+    case "Validate":
+      run(
+        Effect.flatMap(
+          Effect.promise(() => import("./cli/validate.ts")),
+          (validate) => validate.main(command.params)
+        )
+      )
   }
 }

@@ -1,6 +1,6 @@
 /** Texts of `--help` and `--version`, made from the table of options. */
 import { label, type OptionSpec, type OptionTable } from "./OptionSpec.ts"
-import { commands, localOptions, nodeOptions, variables } from "./options.ts"
+import { commands, localOptions, nodeOptions, planOptions, validateOptions, variables } from "./options.ts"
 import { buildTag, version } from "./version.ts"
 
 const width = 100
@@ -58,5 +58,23 @@ Runs Postgres on this machine with emulated storage and control plane, until Ctr
 Usage: compute_ctl local [OPTIONS]
 
 ${options(localOptions)}`
+
+export const planHelp = (): string => `\
+Shows the SQL that would bring the roles, databases and grants of a server up to a spec, and why
+
+Nothing is changed. Exit code 0: nothing to do; 3: something; 1: file or server cannot be read.
+
+Usage: compute_ctl plan --config <FILE> --connstr <URL> [OPTIONS]
+
+${options(planOptions)}`
+
+export const validateHelp = (): string => `\
+Checks a configuration file, without a server
+
+Exit code 0: a node can use it; 1: it cannot, and the message names the field.
+
+Usage: compute_ctl validate --config <FILE> [OPTIONS]
+
+${options(validateOptions)}`
 
 export const versionLine = (): string => `compute_ctl ${version} (build tag ${buildTag})\n`

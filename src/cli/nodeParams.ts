@@ -3,13 +3,12 @@ import { resolve } from "node:path"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { ComputeParams, SpecSource } from "../domain/ComputeParams.ts"
-import * as ConnString from "../domain/ConnString.ts"
-import { describeLine } from "../domain/describe.ts"
 import { checkCombination, type Given } from "./lex.ts"
 import type { NamesOf } from "./OptionSpec.ts"
 import { nodeOptions } from "./options.ts"
 import { type FileProbe, findPostgres } from "./program.ts"
-import { UsageError } from "./UsageError.ts"
+import * as Server from "./server.ts"
+import type { UsageError } from "./UsageError.ts"
 import { type Environment, maxU16, type Values, values, wholeNumber } from "./values.ts"
 import { buildTag } from "./version.ts"
 
@@ -51,15 +50,6 @@ const source = (read: Values<NodeOption>, { NEON_CONTROL_PLANE_TOKEN = "" }: Env
   })
 }
 
-const privilegedRoleName = (read: Values<NodeOption>): Checked<string> =>
-  Result.flatMap(read.text("privileged-role-name"), (name) =>
-    /^[a-z_]+$/u.test(name)
-      ? Result.succeed(name)
-      : Result.fail(
-          new UsageError({ message: "--privileged-role-name can only contain lowercase letters and underscores" })
-        )
-  )
-
 /** External and internal port. `--http-port` counts in lakebase mode alone. */
 const ports = (read: Values<NodeOption>, lakebase: boolean): Checked<readonly [external: number, internal: number]> =>
   Result.gen(function* () {
@@ -75,25 +65,22 @@ export const nodeParams = (given: Given<NodeOption>, env: Environment, probe: Fi
   Result.gen(function* () {
     yield* checkCombination(nodeOptions, given, sources.some((name) => given.has(name)) ? undefined : missingSource)
     const read = values(nodeOptions, given, env)
-    const connstr = yield* read.text("connstr")
-    const postgres = yield* Result.orElse(ConnString.requireUrl(connstr), (error) =>
-      read.invalid("connstr", describeLine(error))
-    )
+    const { target, text } = yield* Server.connstr(read)
     const lakebaseMode = yield* read.bool("lakebase-mode")
     const [externalHttpPort, internalHttpPort] = yield* ports(read, lakebaseMode)
     const { AUTOSCALING, INSTANCE_ID, [retriesVariable]: retries } = env
     return {
       computeId: yield* read.optional("compute-id", read.word),
       pgdata: resolve(probe.cwd, yield* read.word("pgdata")),
-      connstr,
-      postgres,
+      connstr: text,
+      postgres: target,
       pgbin: yield* findPostgres(read, env, probe),
       source: yield* source(read, env),
       externalHttpPort,
       internalHttpPort,
       externalHttpHost: yield* read.optional("external-http-host", read.word),
       internalHttpHost: yield* read.word("internal-http-host"),
-      privilegedRoleName: yield* privilegedRoleName(read),
+      privilegedRoleName: yield* Server.privilegedRoleName(read),
       runAs: yield* read.optional("run-as", read.word),
       remoteExtBaseUrl: yield* read.optional("remote-ext-base-url", remoteExtBaseUrl(read)),
       cgroup: yield* read.text("cgroup"),

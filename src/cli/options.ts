@@ -2,11 +2,18 @@
  * Everything that can be said on the command line and in the environment.
  *
  * Source: reference/startup §2–§3; new here: `--spec-path`, `--run-as`, `--internal-http-host`, `--external-http-host`,
- * `--version` and the command `local`.
+ * `--version` and the commands `local`, `plan` and `validate`.
  */
 import { optionTable } from "./OptionSpec.ts"
 
 const helpOption = { name: "help", short: "h", help: "Print help", ends: true } as const
+
+const privilegedRoleOption = {
+  name: "privileged-role-name",
+  value: "ROLE",
+  default: "neon_superuser",
+  help: "Role that is granted to the users' roles in the place of superuser"
+} as const
 
 /** Options of the node itself: `compute_ctl [OPTIONS]`. */
 export const nodeOptions = optionTable([
@@ -99,12 +106,7 @@ export const nodeOptions = optionTable([
     value: "URL",
     help: "Where archives of Postgres extensions are downloaded from"
   },
-  {
-    name: "privileged-role-name",
-    value: "ROLE",
-    default: "neon_superuser",
-    help: "Role that is granted to the users' roles in the place of superuser"
-  },
+  privilegedRoleOption,
   {
     name: "installed-extensions-collection-interval",
     value: "SECONDS",
@@ -193,10 +195,49 @@ export const localOptions = optionTable([
   helpOption
 ])
 
+const documentOption = {
+  name: "config",
+  short: "c",
+  value: "FILE",
+  required: true,
+  help: "JSON file with the spec, as a node takes it by its own option of that name"
+} as const
+
+/** Options of `compute_ctl plan`. */
+export const planOptions = optionTable([
+  documentOption,
+  {
+    name: "connstr",
+    short: "C",
+    value: "URL",
+    required: true,
+    help: "URL of the server to compare with; as a superuser. Nothing is changed there"
+  },
+  privilegedRoleOption,
+  {
+    name: "lakebase-mode",
+    value: "true|false",
+    default: "false",
+    help: "Plan for a node in lakebase mode"
+  },
+  { name: "full", help: "Look into every database, whatever is remembered of it" },
+  { name: "json", help: "Print one JSON document: operations and warnings" },
+  helpOption
+])
+
+/** Options of `compute_ctl validate`. */
+export const validateOptions = optionTable([
+  documentOption,
+  { name: "json", help: "Print one JSON document: valid, and what is wrong in which field" },
+  helpOption
+])
+
 /** What can stand in the first place. */
 export const commands = [
   { name: "local", help: "Run Postgres on this machine with emulated storage: nothing else is needed" },
-  { name: "help", help: "Print help; `help local` for that command" }
+  { name: "plan", help: "Show the SQL that would bring the roles, databases and grants of a server up to a spec" },
+  { name: "validate", help: "Check a configuration file, without a server" },
+  { name: "help", help: "Print help; `help local` for the help of that command" }
 ] as const
 
 /** Variables that are read, beside those of the options. */

@@ -6,13 +6,15 @@
 import * as Result from "effect/Result"
 import type { Boot } from "../domain/Boot.ts"
 import type { ComputeParams } from "../domain/ComputeParams.ts"
+import type { PlanParams, ValidateParams } from "../domain/catalog/Commands.ts"
 import type { LocalParams } from "../domain/LocalParams.ts"
-import { localHelp, nodeHelp, versionLine } from "./help.ts"
+import { planParams, validateParams } from "./catalogParams.ts"
+import { localHelp, nodeHelp, planHelp, validateHelp, versionLine } from "./help.ts"
 import { lex } from "./lex.ts"
 import { localParams } from "./localParams.ts"
 import { nearest } from "./nearest.ts"
 import { nodeParams } from "./nodeParams.ts"
-import { commands, localOptions, nodeOptions } from "./options.ts"
+import { commands, localOptions, nodeOptions, planOptions, validateOptions } from "./options.ts"
 import type { FileProbe } from "./program.ts"
 import { quote, UsageError } from "./UsageError.ts"
 import type { Environment } from "./values.ts"
@@ -20,6 +22,8 @@ import type { Environment } from "./values.ts"
 export type Command =
   | { readonly _tag: "Node"; readonly params: ComputeParams }
   | { readonly _tag: "Local"; readonly params: LocalParams }
+  | { readonly _tag: "Plan"; readonly params: PlanParams }
+  | { readonly _tag: "Validate"; readonly params: ValidateParams }
   /** A text for stdout, nothing more to do. */
   | { readonly _tag: "Print"; readonly text: string }
 
@@ -42,6 +46,18 @@ const local = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe):
       : Result.map(localParams(given, env, probe), (params) => ({ _tag: "Local", params }))
   )
 
+const plan = (argv: ReadonlyArray<string>, env: Environment): Parsed =>
+  Result.flatMap(lex(planOptions, argv), (given) =>
+    given.has("help") ? print(planHelp()) : Result.map(planParams(given, env), (params) => ({ _tag: "Plan", params }))
+  )
+
+const validate = (argv: ReadonlyArray<string>, env: Environment): Parsed =>
+  Result.flatMap(lex(validateOptions, argv), (given) =>
+    given.has("help")
+      ? print(validateHelp())
+      : Result.map(validateParams(given, env), (params) => ({ _tag: "Validate", params }))
+  )
+
 const help = (topics: ReadonlyArray<string>): Parsed => {
   const [topic, more] = topics
   if (more !== undefined) return refuse(`unexpected argument ${quote(more)} found`)
@@ -51,6 +67,10 @@ const help = (topics: ReadonlyArray<string>): Parsed => {
       return print(nodeHelp())
     case "local":
       return print(localHelp())
+    case "plan":
+      return print(planHelp())
+    case "validate":
+      return print(validateHelp())
     default:
       return unknownCommand(topic)
   }
@@ -71,6 +91,10 @@ export const parse = (argv: ReadonlyArray<string>, env: Environment, probe: File
   switch (first) {
     case "local":
       return local(rest, env, probe)
+    case "plan":
+      return plan(rest, env)
+    case "validate":
+      return validate(rest, env)
     case "help":
       return help(rest)
     default:

@@ -1,12 +1,12 @@
 import { expect, it } from "@effect/vitest"
 import { optionTables, withTables } from "../../build/optionTables.ts"
-import { localOptions, nodeOptions, variables } from "../../src/cli/options.ts"
+import { localOptions, nodeOptions, planOptions, validateOptions, variables } from "../../src/cli/options.ts"
 
 it("the tables for the README have a row for every option and variable", () => {
   const rows = optionTables()
     .split("\n")
     .filter((line) => line.startsWith("| `"))
-  expect(rows).toHaveLength(nodeOptions.length + localOptions.length + variables.length)
+  expect(rows).toHaveLength([nodeOptions, localOptions, planOptions, validateOptions, variables].flat().length)
   expect(rows).toContain(
     "| `-b, --pgbin <PGBIN>` | `postgres` | The postgres program; a bare name is looked up in PATH. Its tools are taken " +
       "from the same directory. Variable: `POSTGRES_PATH` |"

@@ -4,9 +4,9 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { localHelp, nodeHelp } from "../../src/cli/help.ts"
+import { localHelp, nodeHelp, planHelp, validateHelp } from "../../src/cli/help.ts"
 import { label } from "../../src/cli/OptionSpec.ts"
-import { localOptions, nodeOptions } from "../../src/cli/options.ts"
+import { localOptions, nodeOptions, planOptions, validateOptions } from "../../src/cli/options.ts"
 import { bootOf, type Command, parse } from "../../src/cli/parse.ts"
 import type { FileProbe } from "../../src/cli/program.ts"
 import type { Environment } from "../../src/cli/values.ts"
@@ -33,6 +33,12 @@ const nodeOf = (argv: ReadonlyArray<string>, variables: Environment = env): Comp
 const localOf = (argv: ReadonlyArray<string>, variables: Environment = env) => {
   const command = commandOf(["local", ...argv], variables)
   if (command._tag !== "Local") throw new Error(`got ${command._tag}`)
+  return command.params
+}
+
+const planOf = (argv: ReadonlyArray<string>, variables: Environment = env) => {
+  const command = commandOf(["plan", ...argv], variables)
+  if (command._tag !== "Plan") throw new Error(`got ${command._tag}`)
   return command.params
 }
 
@@ -140,6 +146,7 @@ describe("the command line of the node", () => {
     { argv: [...without("-D"), "--pgdata="], message: "invalid value for '--pgdata <DATADIR>': it is empty" },
     { argv: [...without("-D"), "-D", "a\0b"], message: "invalid value for '--pgdata <DATADIR>': it holds a NUL byte" },
     { argv: ["lcal"], message: "unrecognized command 'lcal', did you mean 'local'?" },
+    { argv: ["pln"], message: "unrecognized command 'pln', did you mean 'plan'?" },
     { argv: ["start"], message: "unrecognized command 'start'" }
   ])("refused: $message", ({ argv, message }) => {
     expect(refusal(argv)).toBe(message)
@@ -367,6 +374,60 @@ describe("compute_ctl local", () => {
   })
 })
 
+describe("compute_ctl plan", () => {
+  const needed = ["--config", "c.json", "--connstr", "postgresql://me:pw@h:1/db"]
+
+  it("needs a document and a server", () => {
+    expect(planOf(needed)).toEqual({
+      config: "c.json",
+      postgres: { host: "h", port: 1, user: "me", password: "pw", database: "db", options: undefined },
+      privilegedRoleName: "neon_superuser",
+      lakebaseMode: false,
+      full: false,
+      json: false
+    })
+    expect(refusal(["plan"])).toBe(
+      "the following required arguments were not provided: --config <FILE>, --connstr <URL>"
+    )
+  })
+
+  it("reads its options", () => {
+    const argv = ["-c=c.json", "-C=postgresql://me@h", "--privileged-role-name=boss", "--lakebase-mode", "true"]
+    expect(planOf([...argv, "--full", "--json"])).toMatchObject({
+      config: "c.json",
+      privilegedRoleName: "boss",
+      lakebaseMode: true,
+      full: true,
+      json: true
+    })
+  })
+
+  it("refuses what the node refuses, and does not repeat a password", () => {
+    const server = refusal(["plan", "--config=c.json", "--connstr=host=h password=hunter2"])
+    expect(server).toMatch(/^invalid value for '--connstr <URL>': /u)
+    expect(server).not.toContain("hunter2")
+    expect(refusal(["plan", ...needed, "--privileged-role-name=A"])).toBe(
+      "--privileged-role-name can only contain lowercase letters and underscores"
+    )
+    expect(refusal(["plan", ...needed, "--lakebase-mode=yes"])).toContain("possible values are true and false")
+    expect(refusal(["plan", ...needed, "--pgdata=/x"])).toBe("unexpected argument '--pgdata' found")
+    expect(refusal(["plan", "--config=", "--connstr=postgresql://h"])).toBe(
+      "invalid value for '--config <FILE>': it is empty"
+    )
+  })
+})
+
+describe("compute_ctl validate", () => {
+  it("needs a document and nothing else", () => {
+    const validate = (params: object) => ({ _tag: "Validate", params })
+    expect(commandOf(["validate", "--config", "c.json"])).toEqual(validate({ config: "c.json", json: false }))
+    expect(commandOf(["validate", "-cc.json", "--json"])).toEqual(validate({ config: "c.json", json: true }))
+    expect(refusal(["validate", "--json"])).toBe("the following required arguments were not provided: --config <FILE>")
+    expect(refusal(["validate", "c.json"])).toBe("unexpected argument 'c.json' found")
+    expect(refusal(["validate", "-c=c.json", "--full"])).toBe("unexpected argument '--full' found")
+  })
+})
+
 describe("help and version", () => {
   const printed = (argv: ReadonlyArray<string>): string => {
     const command = commandOf(argv)
@@ -375,7 +436,9 @@ describe("help and version", () => {
 
   it.each([
     { title: "the node", text: nodeHelp(), table: nodeOptions },
-    { title: "local mode", text: localHelp(), table: localOptions }
+    { title: "local mode", text: localHelp(), table: localOptions },
+    { title: "plan", text: planHelp().replace(/^Usage: .*$/mu, ""), table: planOptions },
+    { title: "validate", text: validateHelp().replace(/^Usage: .*$/mu, ""), table: validateOptions }
   ])("S-001 the help of $title lists every option once, and no short name clashes", ({ table, text }) => {
     for (const spec of table) {
       expect(text.split(new RegExp(`--${spec.name}(?![\\w-])`, "u")), spec.name).toHaveLength(2)
@@ -391,12 +454,15 @@ describe("help and version", () => {
     for (const argv of [["--help"], ["-h"], ["help"], ["help", "help"], ["--dev", "--help"], ["-h", "--nonsense"]]) {
       expect(printed(argv)).toBe(nodeHelp())
     }
-    for (const argv of [
-      ["local", "--help"],
-      ["local", "-h"],
-      ["help", "local"]
-    ])
-      expect(printed(argv)).toBe(localHelp())
+    for (const [name, text] of Object.entries({ local: localHelp(), plan: planHelp(), validate: validateHelp() })) {
+      for (const argv of [
+        [name, "--help"],
+        [name, "-h"],
+        ["help", name]
+      ]) {
+        expect(printed(argv)).toBe(text)
+      }
+    }
     expect(refusal(["--nonsense", "--help"])).toContain("'--nonsense'")
     expect(refusal(["help", "nonsense"])).toContain("'nonsense'")
   })
@@ -408,13 +474,15 @@ describe("help and version", () => {
 })
 
 const words = [
-  ...[...nodeOptions, ...localOptions].flatMap((spec) => [
+  ...[...nodeOptions, ...localOptions, ...planOptions, ...validateOptions].flatMap((spec) => [
     `--${spec.name}`,
     `--${spec.name}=`,
     `-${spec.short ?? "x"}`
   ]),
   ...[
     "local",
+    "plan",
+    "validate",
     "help",
     "--",
     "-",
