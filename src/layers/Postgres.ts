@@ -23,6 +23,7 @@ import * as Children from "./Children.ts"
 import { writeRaw } from "./Logging.ts"
 import { Owner } from "./Owner.ts"
 import { Params } from "./Params.ts"
+import * as SharedMemory from "./sharedMemory.ts"
 
 export type { Exited } from "./Children.ts"
 
@@ -169,13 +170,17 @@ const make = Effect.gen(function* () {
     ...more
   })
 
-  const bringDown = (child: Children.Child) =>
+  const bringDown = (child: Children.Child, mapped: ReadonlyArray<string>) =>
     Effect.gen(function* () {
       const ladder = (yield* Ref.get(immediate)) ? immediateLadder : fastLadder
       yield* Children.stop(child, ladder, params.pgdata, Queue.take(escalations)).pipe(
         Effect.andThen(child.exited),
         Effect.matchEffect({
-          onSuccess: (exited) => Ref.set(ending, { _tag: "Gone", exited }),
+          onSuccess: (exited) =>
+            Effect.andThen(
+              exited.signal === null ? Effect.void : SharedMemory.release(params.pgdata, mapped),
+              Ref.set(ending, { _tag: "Gone", exited })
+            ),
           onFailure: ({ message }) =>
             Effect.andThen(Effect.logError(message), Ref.set(ending, { _tag: "StillAlive", message }))
         })
@@ -184,6 +189,7 @@ const make = Effect.gen(function* () {
 
   const start: Postgres["Service"]["start"] = Effect.fnUntraced(function* ({ token, env }) {
     const log = logCollector()
+    let mapped: ReadonlyArray<string> = []
     const [program, args] = command(["-D", params.pgdata])
     const child = yield* Effect.acquireRelease(
       Effect.tap(
@@ -196,7 +202,11 @@ const make = Effect.gen(function* () {
         }),
         (child) => Ref.set(ending, { _tag: "Alive", child })
       ),
-      (child) => Effect.ensuring(bringDown(child), Effect.sync(log.flush))
+      (child) =>
+        Effect.ensuring(
+          Effect.suspend(() => bringDown(child, mapped)),
+          Effect.sync(log.flush)
+        )
     ).pipe(
       Effect.mapError(
         ({ message, cause }) =>
@@ -225,6 +235,7 @@ const make = Effect.gen(function* () {
       }),
       Effect.withSpan("wait_for_postgres", { attributes: { pgdata: params.pgdata } })
     )
+    mapped = yield* SharedMemory.mappedBy(child.pid)
     return { pid: child.pid, exited: child.exited }
   })
 

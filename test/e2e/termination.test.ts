@@ -15,6 +15,17 @@ const pidOf = (node: Compute, kind: string) =>
 
 const kill = (pid: number, signal: NodeJS.Signals) => Effect.sync(() => void process.kill(pid, signal))
 
+/** Ids of all System V segments of shared memory on this machine. */
+const systemVSegments = async (): Promise<ReadonlyArray<string>> =>
+  (await fs.readFile("/proc/sysvipc/shm", "utf8"))
+    .split("\n")
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/u)[1] ?? "")
+
+/** Id of the segment that marks a data directory as used. */
+const sharedMemoryOf = async (pgdata: string): Promise<string | undefined> =>
+  (await fs.readFile(join(pgdata, "postmaster.pid"), "utf8")).split("\n")[6]?.trim().split(/\s+/u)[1]
+
 /** Where in the log of a node texts stand; -1 for one that is not there. */
 const places = (node: Compute, ...texts: ReadonlyArray<string>) => texts.map((text) => node.stderr().indexOf(text))
 
@@ -193,12 +204,15 @@ exec "$stub" "$@"`)
       const node = yield* bed.run({ args: { "--pgbin": pgbin } })
       printPosition(bed)
       const stuck = yield* pidOf(node, "checkpointer")
+      const segment = yield* Effect.promise(() => sharedMemoryOf(node.pgdata))
+      expect(yield* Effect.promise(systemVSegments)).toContain(segment)
       yield* kill(stuck, "SIGSTOP")
       yield* kill(yield* node.postmaster, "SIGKILL")
       expect((yield* node.exit).code).toBe(1)
       expect(isAlive(stuck)).toBe(false)
       expect(yield* Effect.promise(() => fs.readFile(join(seen, "alive"), "utf8"))).toBe("")
       expect(node.stderr()).toContain("Postgres exited with code signal: SIGKILL, shutting down")
+      expect(yield* Effect.promise(systemVSegments)).not.toContain(segment)
     })
   )
 })
