@@ -29,7 +29,7 @@ export class ControlGroup extends HttpApiGroup.make("control")
     HttpApiEndpoint.post("configure", "/configure", {
       payload: ConfigurationRequest,
       success: S.ComputeStatusResponse,
-      error: [E.PreconditionFailed.wire, E.InternalError.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.InternalError.wire]
     })
       .middleware(JsonBody)
       .annotate(OpenApi.Summary, "Bring up or apply a spec; answers when that is done"),

@@ -44,7 +44,7 @@ export class GrantsGroup extends HttpApiGroup.make("grants").add(
 export class RefreshGroup extends HttpApiGroup.make("refresh").add(
   HttpApiEndpoint.post("refreshConfiguration", "/refresh_configuration", {
     success: HttpApiSchema.Empty(200),
-    error: [E.InternalError.wire, E.NotImplemented.wire]
+    error: E.InternalError.wire
   }).annotate(OpenApi.Summary, "Tell that the configuration may be stale")
 ) {}
 
