@@ -1,5 +1,7 @@
 /** Every schedule of retries, with its bound. Jitter is +-20 %. */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 
 /** Configuration of a start: 100 ms doubling, at most 5 s; `bootTimeout` is the bound. */
@@ -30,5 +32,9 @@ export const refresh = Schedule.min([Schedule.exponential("500 millis"), Schedul
   Schedule.jittered,
   Schedule.upTo({ duration: "10 minutes" })
 )
-/** After a refresh that found nothing to do the next one waits so long (decision C3). */
+/** After a refresh that found nothing to do the next one waits so long, jittered (decision C3). */
 export const refreshHoldOff = Duration.seconds(1)
+
+/** Waits about so long, +-20 %. */
+export const sleepJittered = (about: Duration.Duration): Effect.Effect<void> =>
+  Effect.flatMap(Random.nextBetween(0.8, 1.2), (factor) => Effect.sleep(Duration.times(about, factor)))

@@ -18,6 +18,16 @@ const refused = (status: ComputeStatus.ComputeStatus) => ({
   error: `invalid compute status: ${ComputeStatus.display(status)}`
 })
 
+/** Where no Postgres listens. */
+const nobody = {
+  host: "localhost",
+  port: 1,
+  user: "cloud_admin",
+  database: "postgres",
+  password: undefined,
+  options: undefined
+}
+
 const statuses = ComputeStatus.ComputeStatus.literals
 
 /** Serves one submitted spec as the program does. */
@@ -32,6 +42,19 @@ const bringUp = (node: Node, outcome: Exit.Exit<void, ConfigurationFailed>): Pro
           : node.node.transition("startup_failed", (state) => ({ ...state, error: "first\n\nCaused by:\n    second" }))
       )
       yield* Deferred.done(done, outcome)
+    })
+  )
+
+/** Applies one submitted spec to a node that runs, as the program does. */
+const applied = (node: Node): Promise<void> =>
+  node.run(
+    Effect.gen(function* () {
+      const { done, spec: submitted } = yield* node.node.nextSubmitted
+      yield* Effect.orDie(node.node.transition("configuration_begins"))
+      yield* Effect.orDie(
+        node.node.transition("configuration_succeeded", (state) => ({ ...state, spec: submitted, pending: undefined }))
+      )
+      yield* Deferred.succeed(done, undefined)
     })
   )
 
@@ -110,24 +133,31 @@ describe("gates", () => {
   it.each(statuses)("POST /configure in status %s", async (status) => {
     if (status === "empty") return
     await using node = await start({ events: eventsTo[status] })
-    const reply = await node.external("POST /configure", jsonBody(configuration))
-    if (status === "running") expect(reply.status).toBe(501)
-    else expect([reply.status, reply.json]).toEqual([412, refused(status)])
+    const asked = node.external("POST /configure", jsonBody(configuration))
+    if (status === "running") {
+      await applied(node)
+      const reply = await asked
+      expect([reply.status, reply.json]).toEqual([200, await statusOf(node)])
+    } else {
+      const reply = await asked
+      expect([reply.status, reply.json]).toEqual([412, refused(status)])
+    }
     expect(await statusOf(node)).toMatchObject({ status })
   })
 
+  /** With the status where they are let through; no Postgres listens here. */
   const running = [
-    ["external", "POST /check_writability", {}],
-    ["external", "GET /insights", {}],
-    ["internal", "POST /extensions", jsonBody({ extension: "a", database: "b", version: "1" })],
-    ["internal", "POST /grants", jsonBody({ database: "a", schema: "b", role: "c", privileges: [] })]
+    ["external", "POST /check_writability", {}, 500],
+    ["external", "GET /insights", {}, 501],
+    ["internal", "POST /extensions", jsonBody({ extension: "a", database: "b", version: "1" }), 501],
+    ["internal", "POST /grants", jsonBody({ database: "a", schema: "b", role: "c", privileges: [] }), 501]
   ] as const
 
   it.each(statuses)("S-072 routes that need a running compute, in status %s", async (status) => {
-    await using node = await start({ events: eventsTo[status] })
-    for (const [server, what, call] of running) {
+    await using node = await start({ events: eventsTo[status], params: { postgres: nobody } })
+    for (const [server, what, call, letThrough] of running) {
       const reply = await node[server](what, call)
-      if (status === "running") expect(reply.status, what).toBe(501)
+      if (status === "running") expect(reply.status, what).toBe(letThrough)
       else expect([reply.status, reply.json], what).toEqual([412, refused(status)])
     }
   })
@@ -138,23 +168,28 @@ describe("gates", () => {
       body: "",
       headers: { "content-type": "application/x-www-form-urlencoded" }
     })
-    const accepted = ["init", "failed", "refresh_configuration_pending"].includes(status)
+    const accepted = ["init", "running", "failed", "refresh_configuration_pending"].includes(status)
     if (accepted) {
       expect([reply.status, reply.text]).toEqual([200, ""])
       expect(reply.headers["content-type"]).toBeUndefined()
       expect(reply.headers["content-length"]).toBe("0")
-    } else if (status === "running") expect(reply.status).toBe(501)
-    else {
+    } else {
       expect([reply.status, reply.json]).toEqual([
         500,
         { error: `Cannot refresh compute configuration in state ${ComputeStatus.debugName(status)}` }
       ])
     }
     expect(await statusOf(node)).toMatchObject({
-      status: status === "failed" ? "refresh_configuration_pending" : status
+      status: ["running", "failed"].includes(status) ? "refresh_configuration_pending" : status
     })
     const text = (await request(node.externalPort, "GET /metrics")).text
     expect(text).toContain("\npg_cctl_pagestream_request_errors_total 1\n")
+  })
+
+  it("GET /dbs_and_roles is 503 where no Postgres listens", async () => {
+    await using node = await start({ events: eventsTo.running, params: { postgres: nobody } })
+    const reply = await node.external("GET /dbs_and_roles")
+    expect([reply.status, reply.json]).toEqual([503, { error: "cannot connect to localhost:1" }])
   })
 
   it("the rest is not there yet, and says so", async () => {
@@ -164,7 +199,6 @@ describe("gates", () => {
       "DELETE /lfc/prewarm",
       "POST /lfc/offload",
       "GET /database_schema?database=a",
-      "GET /dbs_and_roles",
       "GET /hadron_liveness_probe",
       "GET /autoscaling_metrics"
     ]) {

@@ -3,7 +3,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { JwkSet } from "../../domain/ComputeConfig.ts"
 import * as ParsedSpec from "../../domain/ParsedSpec.ts"
-import { ControlPlane } from "../../layers/ControlPlane.ts"
+import { ConfigRefused, ControlPlane } from "../../layers/ControlPlane.ts"
 
 /** What was pulled cannot be brought up; asking again before somebody has changed it does not help. */
 export class SpecRefused extends Data.TaggedError("SpecRefused")<{ readonly message: string }> {}
@@ -28,7 +28,7 @@ export const pullSpec = Effect.fn("pull_spec")(function* (running: ParsedSpec.Pa
     yield* Effect.logWarning("this compute is no longer attached to any storage")
     return detached
   }
-  if (config.spec === undefined) return yield* new SpecRefused({ message: "the configuration holds no spec" })
+  if (config.spec === undefined) return yield* new ConfigRefused({ message: "the configuration holds no spec" })
   const spec = yield* Effect.fromResult(ParsedSpec.parse(config.spec))
   const mismatch = running === undefined ? undefined : ParsedSpec.identityMismatch(running, spec)
   if (mismatch !== undefined) return yield* new SpecRefused({ message: mismatch })

@@ -10,6 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
 import type { ComputeState } from "../../domain/ComputeState.ts"
 import { isEnding } from "../../domain/ComputeStatus.ts"
 import { describe, describeLine } from "../../domain/describe.ts"
@@ -118,10 +119,27 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
       Effect.catch(() => Effect.succeed("gave up" as const))
     )
 
+    /** A caller that is still waiting when the end comes is told by the end. */
+    const configureUntilEnd = (job: Job) => Effect.raceFirst(Effect.ignore(configure(job)), Effect.asVoid(ended))
+
+    /**
+     * Serves a notification. It may have come while the node was starting, or while another one was served: then the
+     * status does not show it yet. A spec that was accepted since goes first.
+     */
+    const refreshUntilEnd = Effect.gen(function* () {
+      while (true) {
+        const due = yield* Effect.result(node.transition("refresh_requested"))
+        if (Result.isSuccess(due)) return yield* Effect.raceFirst(refresh, ended)
+        const job = yield* Effect.raceFirst(node.nextSubmitted, Effect.as(ended, undefined))
+        if (job === undefined) return undefined
+        yield* configureUntilEnd(job)
+      }
+    })
+
     let holdOff = false
     while (true) {
       const refreshDue = holdOff
-        ? Effect.andThen(Effect.sleep(schedules.refreshHoldOff), node.refreshRequested)
+        ? Effect.andThen(schedules.sleepJittered(schedules.refreshHoldOff), node.refreshRequested)
         : node.refreshRequested
       const event = yield* Effect.raceFirst(
         ended,
@@ -131,11 +149,10 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
         )
       )
       if (event._tag === "Configure") {
-        // A caller that is still waiting when the end comes is told by the end.
-        yield* Effect.raceFirst(Effect.ignore(configure(event.job)), Effect.asVoid(ended))
+        yield* configureUntilEnd(event.job)
         holdOff = false
       } else if (event._tag === "Refresh") {
-        const outcome = yield* Effect.raceFirst(refresh, ended)
+        const outcome = yield* refreshUntilEnd
         if (outcome === "detached") return detached
         holdOff = outcome === "unchanged"
       } else return isEnding((yield* node.state).status) ? terminated : event
