@@ -1,0 +1,170 @@
+/** One run of `bin/compute_ctl` on the emulated storage, and what can be read from it. */
+import { readFileSync } from "node:fs"
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { root } from "../../build/inputs.ts"
+import { ComputeMetrics } from "../../src/domain/ComputeMetrics.ts"
+import { freePort } from "../../test/support/ports.ts"
+import { ask, firstAnswer, get } from "./ask.ts"
+import type { Emulator } from "./emulator.ts"
+import { type BenchFailed, type Exited, fail, lines, type Process, start, within } from "./processes.ts"
+import { type Ending, emptyCompute } from "./protocol.ts"
+
+const runLimit = "120 seconds"
+const exitLimit = "60 seconds"
+
+const launcher = join(root, "bin/compute_ctl")
+/** Nothing of the caller's environment may decide what is measured. */
+const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", LC_ALL: "C.UTF-8" }
+
+/** Signals take Postgres down, too. */
+const launch = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
+  Effect.map(
+    start(launcher, args, { env: { ...environment, ...env }, stdio: ["ignore", "ignore", "pipe"] }, [
+      ["SIGTERM", "30 seconds"],
+      ["SIGTERM", "10 seconds"],
+      ["SIGTERM", "10 seconds"]
+    ]),
+    (process) => ({ process, log: lines(process.child.stderr) })
+  )
+
+/** Memory of a process in MiB: `VmRSS` now, `VmHWM` the most so far. */
+const memory = ({ pid }: Process, name: "VmRSS" | "VmHWM"): number => {
+  const kib = new RegExp(`^${name}:\\s+(\\d+) kB`, "mu").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]
+  return Number(kib) / 1024
+}
+
+const decodeMetrics = Schema.decodeUnknownEffect(Schema.fromJsonString(ComputeMetrics))
+
+/** Milliseconds of each stage, from the histogram. */
+const readStages = (metrics: string): ReadonlyMap<string, number> =>
+  new Map(
+    [...metrics.matchAll(/^compute_ctl_startup_stage_duration_seconds_sum\{.*stage="(\w+)".*\} (\S+)$/gmu)].map(
+      ([, stage = "", seconds]) => [stage, Number(seconds) * 1000]
+    )
+  )
+
+const ended = (process: Process, log: ReturnType<typeof lines>) =>
+  Effect.flatMap(process.exited, ({ code, signal }) =>
+    fail(`compute_ctl ended with ${signal ?? `code ${code}`}:\n${log.tail()}`)
+  )
+
+const cleanExit = (exited: Effect.Effect<Exited>): Effect.Effect<Exited, BenchFailed> =>
+  exited.pipe(
+    within(exitLimit, "compute_ctl did not end"),
+    Effect.tap(({ code, signal }) => (code === 0 ? Effect.void : fail(`compute_ctl ended with ${signal ?? code}`)))
+  )
+
+const ports = Effect.all([Effect.promise(freePort), Effect.promise(freePort), Effect.promise(freePort)])
+
+const nodeArguments = (options: {
+  readonly pgdata: string
+  readonly postgres: string
+  readonly ports: readonly [postgres: number, external: number, internal: number]
+}): ReadonlyArray<string> => [
+  `--pgdata=${options.pgdata}`,
+  `--connstr=postgresql://cloud_admin@127.0.0.1:${options.ports[0]}/postgres`,
+  `--pgbin=${options.postgres}`,
+  `--external-http-port=${options.ports[1]}`,
+  `--internal-http-port=${options.ports[2]}`,
+  "--external-http-host=127.0.0.1"
+]
+
+/** A running node. Times are milliseconds of `performance.now()`. */
+export interface Running {
+  readonly process: Process
+  readonly pgdata: string
+  readonly port: number
+  readonly runningAt: number
+  readonly peakMib: number
+  readonly metrics: ComputeMetrics
+  /** Milliseconds of each stage that was run. */
+  readonly stageMillis: ReadonlyMap<string, number>
+  readonly mib: () => number
+  readonly end: (ending: Ending) => Effect.Effect<void, BenchFailed>
+  /** `POST /terminate?mode=immediate`: milliseconds to the answer, and to the exit. */
+  readonly terminate: Effect.Effect<{ readonly answer: number; readonly exit: number }, BenchFailed>
+  /** SIGTERM: milliseconds to the exit. */
+  readonly stop: Effect.Effect<number, BenchFailed>
+}
+
+/**
+ * Brings a node up. That it runs is read from its log: polling `/status` would be work for the process that is measured.
+ *
+ * @param pgdata must not exist
+ */
+export const running = Effect.fnUntraced(function* (options: {
+  readonly emulator: Emulator
+  readonly directory: string
+  readonly pgdata: string
+  readonly postgres: string
+}) {
+  const { emulator, pgdata } = options
+  const [port, external, internal] = yield* ports
+  const { config } = yield* emulator.document(port)
+  const file = join(options.directory, "config.json")
+  yield* Effect.promise(() => fs.writeFile(file, config))
+  const { log, process } = yield* launch(
+    [
+      ...nodeArguments({ pgdata, postgres: options.postgres, ports: [port, external, internal] }),
+      `--config=${file}`,
+      "--compute-id=bench"
+    ],
+    {}
+  )
+  const up = yield* Effect.raceFirst(
+    log.find(/Changing compute status from init to running/u),
+    ended(process, log)
+  ).pipe(within(runLimit, "compute_ctl did not get to run"))
+  const peakMib = memory(process, "VmHWM")
+  const metrics = yield* Effect.orDie(Effect.flatMap(get(external, "/metrics.json", emulator.token), decodeMetrics))
+  const stageMillis = readStages(yield* get(external, "/metrics", emulator.token))
+  const node: Running = {
+    process,
+    pgdata,
+    port,
+    runningAt: up.at,
+    peakMib,
+    metrics,
+    stageMillis,
+    mib: () => memory(process, "VmRSS"),
+    end: emulator.end,
+    terminate: Effect.gen(function* () {
+      const began = performance.now()
+      const answer = yield* ask(external, "POST /terminate?mode=immediate", emulator.token)
+      if (answer.status !== 200) return yield* fail(`/terminate answers ${answer.status}: ${answer.body}`)
+      const exited = yield* cleanExit(process.exited)
+      return { answer: answer.at - began, exit: exited.at - began }
+    }).pipe(within(exitLimit, "no end after /terminate")),
+    stop: Effect.gen(function* () {
+      const began = performance.now()
+      yield* process.signal("SIGTERM")
+      return (yield* cleanExit(process.exited)).at - began
+    })
+  }
+  return node
+})
+
+/** Starts a node for which the control plane has no spec; milliseconds to the first answer, memory in MiB soon after. */
+export const emptyStart = Effect.fnUntraced(function* (emulator: Emulator, pgdata: string) {
+  const all = yield* ports
+  const { log, process } = yield* launch(
+    [
+      ...nodeArguments({ pgdata, postgres: emulator.postgres, ports: all }),
+      `--control-plane-uri=${emulator.controlPlane}`,
+      `--compute-id=${emptyCompute}`
+    ],
+    { NEON_CONTROL_PLANE_TOKEN: emulator.controlPlaneToken }
+  )
+  const answer = yield* Effect.raceFirst(firstAnswer(all[1], "GET /status", emulator.token), ended(process, log))
+  if (answer.status !== 200 || !answer.body.includes('"status":"empty"')) {
+    return yield* fail(`GET /status of an empty node answers ${answer.status}: ${answer.body}`)
+  }
+  yield* Effect.sleep("300 millis")
+  const mib = memory(process, "VmRSS")
+  yield* process.signal("SIGTERM")
+  yield* cleanExit(process.exited)
+  return { millis: answer.at - process.started, mib }
+})
