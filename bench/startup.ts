@@ -21,7 +21,7 @@ import { describe } from "../src/domain/describe.ts"
 import * as Owner from "../src/layers/Owner.ts"
 import * as PgWire from "../src/layers/PgWire.ts"
 import { type StageName, stages } from "../src/programs/startup/stages.ts"
-import { emptyStart, type Running, running } from "./support/compute.ts"
+import { type EmptySource, emptyStart, type Running, running } from "./support/compute.ts"
 import { type Emulator, emulator } from "./support/emulator.ts"
 import { Figures } from "./support/figures.ts"
 import { floor } from "./support/floor.ts"
@@ -180,11 +180,12 @@ const bed = (directory: string, size: number, user: Owner.User | undefined) =>
     return made
   })
 
-const measureEmpty = (figures: Figures, { directory, storage }: Bed) =>
+const measureEmpty = (figures: Figures, { directory, storage }: Bed, source: EmptySource) =>
   Effect.gen(function* () {
     const path = yield* runDirectory(directory)
-    const { mib, millis } = yield* emptyStart(storage, join(path, "pgdata"))
-    figures.add("empty start", "process start → first HTTP answer (/status)", "ms", millis, aims.firstAnswer)
+    const { mib, millis } = yield* emptyStart(storage, path, source)
+    const aim = source === "control plane" ? aims.firstAnswer : undefined
+    figures.add("empty start", `process start → first HTTP answer (${source})`, "ms", millis, aim)
     figures.add("empty start", "RSS", "MiB", mib)
   }).pipe(Effect.scoped)
 
@@ -287,7 +288,10 @@ const bench = Effect.gen(function* () {
   yield* Console.log(`${described}\n${rounds === 1 ? "1 round" : `${rounds} rounds`}, median (least–most)`)
   const figures = new Figures()
   for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < emptyStartsPerRound; i++) yield* measureEmpty(figures, first)
+    for (let i = 0; i < emptyStartsPerRound; i++) {
+      yield* measureEmpty(figures, first, "control plane")
+      yield* measureEmpty(figures, first, "file")
+    }
     for (const at of beds) {
       yield* measurePair(figures, at, round % 2 === 0, measureTerminate)
       yield* measurePair(figures, at, round % 2 === 1, measureSignal)

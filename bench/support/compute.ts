@@ -36,6 +36,7 @@ const memory = ({ pid }: Process, name: "VmRSS" | "VmHWM"): number => {
   return Number(kib) / 1024
 }
 
+const decodeKeys = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Struct({ compute_ctl_config: Schema.Json })))
 const decodeMetrics = Schema.decodeUnknownEffect(Schema.fromJsonString(ComputeMetrics))
 
 /** Milliseconds of each stage, from the histogram. */
@@ -147,13 +148,20 @@ export const running = Effect.fnUntraced(function* (options: {
   return node
 })
 
-/** Starts a node for which the control plane has no spec; milliseconds to the first answer, memory in MiB soon after. */
-export const emptyStart = Effect.fnUntraced(function* (emulator: Emulator, pgdata: string) {
+/** Where a node without a spec has its configuration from. */
+export type EmptySource = "control plane" | "file"
+
+/** Starts a node without a spec; milliseconds to the first answer, memory in MiB soon after. */
+export const emptyStart = Effect.fnUntraced(function* (emulator: Emulator, directory: string, source: EmptySource) {
   const all = yield* ports
+  const file = join(directory, "config.json")
+  const { config } = yield* emulator.document(all[0])
+  const { compute_ctl_config } = yield* Effect.orDie(decodeKeys(config))
+  yield* Effect.promise(() => fs.writeFile(file, JSON.stringify({ compute_ctl_config })))
   const { log, process } = yield* launch(
     [
-      ...nodeArguments({ pgdata, postgres: emulator.postgres, ports: all }),
-      `--control-plane-uri=${emulator.controlPlane}`,
+      ...nodeArguments({ pgdata: join(directory, "pgdata"), postgres: emulator.postgres, ports: all }),
+      source === "file" ? `--config=${file}` : `--control-plane-uri=${emulator.controlPlane}`,
       `--compute-id=${emptyCompute}`
     ],
     { NEON_CONTROL_PLANE_TOKEN: emulator.controlPlaneToken }

@@ -16,7 +16,8 @@ const nobody = await Effect.runPromise(Effect.catch(Owner.resolve("nobody"), () 
 
 /** Each entry as `path type mode`; names that vary are folded together. */
 const treeOf = async (root: string, path = "."): Promise<ReadonlyArray<string>> => {
-  const stats = await fs.lstat(join(root, path))
+  const stats = await fs.lstat(join(root, path)).catch(() => undefined)
+  if (stats === undefined) return [] // a temporary file of the running server
   const type = stats.isDirectory() ? "d" : stats.isSymbolicLink() ? "l" : "f"
   const shown = path.replace(/^base\/\d+/u, "base/#")
   const folder = shown.slice(0, shown.lastIndexOf("/"))
