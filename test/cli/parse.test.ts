@@ -12,9 +12,9 @@ import type { FileProbe } from "../../src/cli/program.ts"
 import type { Environment } from "../../src/cli/values.ts"
 import type { ComputeParams } from "../../src/domain/ComputeParams.ts"
 
-const programs = new Set(["/pg/bin/postgres", "/usr/bin/postgres", "/work/rel/postgres"])
+const programs = new Set(["/pg/bin/postgres", "/usr/bin/postgres", "/srv/rel/postgres"])
 const probe: FileProbe = {
-  cwd: "/work",
+  cwd: "/srv",
   program: (path) => (programs.has(path) ? "executable" : path === "/pg/bin/plain" ? "not executable" : "missing")
 }
 const env: Environment = { PATH: "/nowhere:/usr/bin" }
@@ -126,7 +126,7 @@ describe("the command line of the node", () => {
   })
 
   it("a path that is not absolute starts in the working directory", () => {
-    expect(nodeOf([...without("-D"), "-D", "pgdata/"]).pgdata).toBe("/work/pgdata")
+    expect(nodeOf([...without("-D"), "-D", "pgdata/"]).pgdata).toBe("/srv/pgdata")
   })
 
   it.each([
@@ -278,10 +278,10 @@ describe("the command line of the node", () => {
 
   it("P3 a bare program name is looked up in PATH, a path starts in the working directory", () => {
     expect(nodeOf([...minimal, "-b", "/pg/bin/postgres"]).pgbin).toBe("/pg/bin/postgres")
-    expect(nodeOf([...minimal, "-b", "rel/postgres"]).pgbin).toBe("/work/rel/postgres")
+    expect(nodeOf([...minimal, "-b", "rel/postgres"]).pgbin).toBe("/srv/rel/postgres")
     expect(nodeOf(minimal, { ...env, POSTGRES_PATH: "/pg/bin/postgres" }).pgbin).toBe("/pg/bin/postgres")
     expect(nodeOf(minimal, { ...env, POSTGRES_PATH: "" }).pgbin).toBe("/usr/bin/postgres")
-    expect(nodeOf(minimal, { PATH: "rel" }).pgbin).toBe("/work/rel/postgres")
+    expect(nodeOf(minimal, { PATH: "rel" }).pgbin).toBe("/srv/rel/postgres")
     expect(nodeOf([...minimal, "-b", "postgres"], { ...env, POSTGRES_PATH: "/nowhere" }).pgbin).toBe(
       "/usr/bin/postgres"
     )
@@ -351,7 +351,7 @@ describe("compute_ctl local", () => {
   it("reads its options", () => {
     const argv = ["--data-dir=d", "--pg-version", "15", "--port", "1", "--http-port", "2", "--internal-http-port", "3"]
     expect(localOf([...argv, "--run-as=me"])).toMatchObject({
-      dataDir: "/work/d",
+      dataDir: "/srv/d",
       postgres: { _tag: "Version", major: 15 },
       port: 1,
       externalHttpPort: 2,
