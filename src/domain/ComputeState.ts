@@ -3,6 +3,7 @@
 import type { JwkSet } from "./ComputeConfig.ts"
 import * as ComputeMetrics from "./ComputeMetrics.ts"
 import type { ComputeStatus } from "./ComputeStatus.ts"
+import type { Report } from "./catalog/Report.ts"
 import type { Lsn } from "./Lsn.ts"
 import type { ParsedSpec } from "./ParsedSpec.ts"
 
@@ -13,6 +14,12 @@ export interface StageRecord {
   /** Milliseconds; undefined while the stage runs. */
   readonly duration: number | undefined
   /** One-line error of a stage that failed. */
+  readonly error: string | undefined
+}
+
+/** The last work on the catalogs. */
+export interface LastApply extends Omit<Report, "results"> {
+  /** Why it failed; undefined: everything was done. */
   readonly error: string | undefined
 }
 
@@ -29,6 +36,10 @@ export interface ComputeState {
   readonly error: string | undefined
   readonly metrics: ComputeMetrics.ComputeMetrics
   readonly timeline: ReadonlyArray<StageRecord>
+  /** Undefined where no catalogs were worked on in this process. */
+  readonly lastApply: LastApply | undefined
+  /** Settings whose new value waits for a restart of Postgres, by name; as of the last reload. */
+  readonly pendingRestart: ReadonlyArray<string>
   /** Keys that verify tokens on the external server. */
   readonly keys: JwkSet
   /** Position after the last safekeeper sync, once `terminated`; null for replicas and where nothing was synced. */
@@ -44,6 +55,8 @@ export const initial = (startTime: number, keys: JwkSet): ComputeState => ({
   error: undefined,
   metrics: ComputeMetrics.none,
   timeline: [],
+  lastApply: undefined,
+  pendingRestart: [],
   keys,
   terminateLsn: null
 })

@@ -304,6 +304,13 @@ describe("roles and databases", () => {
         { error: expect.stringMatching(/^compute configuration failed: ".*bad/u) }
       ])
       expect(yield* node.status).toMatchObject({ status: "failed", error: expect.stringContaining("bad") })
+      expect((yield* node.external("GET /reconcile")).json).toMatchObject({
+        last_apply: {
+          counts: { create_role: 1 },
+          failures: [{ object: 'role "bad"', operation: "create_role", outcome: "failed", sqlstate: "42601" }],
+          error: expect.stringContaining("bad")
+        }
+      })
       expect(yield* node.value("SELECT 1")).toBe("1")
       expect(yield* rolesNamed(node, "good")).toEqual(["good"])
       expect(yield* node.file("compute_ctl_temp_override.conf")).toBe("")

@@ -10,7 +10,7 @@ import * as Lsn from "../../src/domain/Lsn.ts"
 import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { ConfigurationFailed, TerminationFailed } from "../../src/layers/ComputeNode.ts"
 import { Metrics } from "../../src/layers/Metrics.ts"
-import { configuration, eventsTo, jsonBody, request, spec, start, tenant, timeline } from "./harness.ts"
+import { configuration, eventsTo, jsonBody, request, spec, start, startTime, tenant, timeline } from "./harness.ts"
 
 type Node = Awaited<ReturnType<typeof start>>
 
@@ -117,6 +117,68 @@ describe("GET /metrics.json", () => {
       ...Object(before),
       basebackup_ms: 118,
       basebackup_bytes: 5_169_019
+    })
+  })
+})
+
+describe("GET /timeline", () => {
+  it("shows the stages, also those that run and those that failed", async () => {
+    await using node = await start()
+    expect((await node.external("GET /timeline")).json).toEqual({ stages: [] })
+    await node.run(
+      node.node.update((state) => ({
+        ...state,
+        timeline: [
+          { stage: "start_compute", started: startTime, duration: undefined, error: undefined },
+          { stage: "get_basebackup", started: startTime + 5, duration: 12, error: "no such timeline" }
+        ]
+      }))
+    )
+    expect((await node.external("GET /timeline")).json).toEqual({
+      stages: [
+        { stage: "start_compute", started_at: "2026-11-21T08:49:07.987Z", duration_ms: null, error: null },
+        {
+          stage: "get_basebackup",
+          started_at: "2026-11-21T08:49:07.992Z",
+          duration_ms: 12,
+          error: "no such timeline"
+        }
+      ]
+    })
+  })
+})
+
+describe("GET /reconcile", () => {
+  it("shows what the last apply did and what it could not do", async () => {
+    await using node = await start()
+    expect((await node.external("GET /reconcile")).json).toEqual({ last_apply: null, pending_restart: [] })
+    const failure = { object: 'role "a"', operation: "drop_role", database: "postgres" }
+    await node.run(
+      node.node.update((state) => ({
+        ...state,
+        pendingRestart: ["max_connections"],
+        lastApply: {
+          mode: "full",
+          startedAt: startTime,
+          millis: 7,
+          counts: { create_role: 2 },
+          failures: [{ ...failure, outcome: "failed", sqlstate: "2BP01", message: undefined }],
+          warnings: [],
+          error: "the catalog could not be brought up to date"
+        }
+      }))
+    )
+    expect((await node.external("GET /reconcile")).json).toEqual({
+      last_apply: {
+        mode: "full",
+        started_at: "2026-11-21T08:49:07.987Z",
+        duration_ms: 7,
+        counts: { create_role: 2 },
+        failures: [{ ...failure, outcome: "failed", sqlstate: "2BP01", message: null }],
+        warnings: [],
+        error: "the catalog could not be brought up to date"
+      },
+      pending_restart: ["max_connections"]
     })
   })
 })

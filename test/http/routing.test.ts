@@ -11,6 +11,8 @@ describe("paths and methods", () => {
       "GET /autoscaling_metrics",
       "GET /status",
       "GET /metrics.json",
+      "GET /timeline",
+      "GET /reconcile",
       "POST /configure",
       "POST /terminate",
       "POST /promote",

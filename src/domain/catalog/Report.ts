@@ -22,7 +22,7 @@ export interface Report {
   readonly millis: number
   /** Operations that were done, by their name. */
   readonly counts: Readonly<Record<string, number>>
-  readonly failures: ReadonlyArray<OperationResult>
+  readonly failures: ReadonlyArray<OperationResult & { readonly outcome: "failed" | "skipped" }>
   /** Everything that was tried, in the order in which it ended. */
   readonly results: ReadonlyArray<OperationResult>
   readonly warnings: ReadonlyArray<string>
@@ -36,7 +36,8 @@ export const report = (
   for (const { operation, outcome } of results) {
     if (outcome === "done") counts[operation] = (counts[operation] ?? 0) + 1
   }
-  return { ...started, counts, failures: results.filter(({ outcome }) => outcome !== "done"), results }
+  const failures = results.flatMap(({ outcome, ...result }) => (outcome === "done" ? [] : [{ ...result, outcome }]))
+  return { ...started, counts, failures, results }
 }
 
 const line = ({ message, object, operation, sqlstate }: OperationResult): string =>

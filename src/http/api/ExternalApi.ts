@@ -26,6 +26,14 @@ export class ControlGroup extends HttpApiGroup.make("control")
       OpenApi.Summary,
       "Timings of the startup"
     ),
+    HttpApiEndpoint.get("timeline", "/timeline", { success: S.StartupTimeline }).annotate(
+      OpenApi.Summary,
+      "Stages of the start, also while they run"
+    ),
+    HttpApiEndpoint.get("reconcile", "/reconcile", { success: S.ReconcileResponse }).annotate(
+      OpenApi.Summary,
+      "What the last work on roles, databases and settings did, and what it could not do"
+    ),
     HttpApiEndpoint.post("configure", "/configure", {
       payload: ConfigurationRequest,
       success: S.ComputeStatusResponse,

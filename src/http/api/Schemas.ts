@@ -23,6 +23,52 @@ export const ComputeStatusResponse = Schema.Struct({
 }).annotate({ identifier: "ComputeStatusResponse" })
 export type ComputeStatusResponse = typeof ComputeStatusResponse.Type
 
+export const StartupTimeline = Schema.Struct({
+  stages: Schema.Array(
+    Schema.Struct({
+      stage: Schema.String,
+      started_at: Schema.String.annotate({ description: "RFC 3339, ends in Z" }),
+      duration_ms: Schema.NullOr(Schema.Natural).annotate({ description: "null while the stage runs" }),
+      error: Schema.NullOr(Schema.String)
+    })
+  ).annotate({ description: "In the order in which they began; a start that is tried again adds to them" })
+}).annotate({ identifier: "StartupTimeline" })
+export type StartupTimeline = typeof StartupTimeline.Type
+
+/** One operation on one object that was not done. */
+export const FailedOperation = Schema.Struct({
+  object: Schema.String.annotate({ description: 'As in: role "alice"' }),
+  operation: Schema.String.annotate({ description: "As in: create_role" }),
+  database: Schema.String.annotate({ description: "Where it ran, or would have run" }),
+  outcome: Schema.Literals(["failed", "skipped"]).annotate({
+    description: "skipped: not tried, because of something that had failed before"
+  }),
+  sqlstate: Schema.NullOr(Schema.String),
+  message: Schema.NullOr(Schema.String)
+}).annotate({ identifier: "FailedOperation" })
+
+export const ReconcileResponse = Schema.Struct({
+  last_apply: Schema.NullOr(
+    Schema.Struct({
+      mode: Schema.Literals(["incremental", "full"]).annotate({
+        description: "full: every database was looked into, whatever was remembered of it"
+      }),
+      started_at: Schema.String.annotate({ description: "RFC 3339, ends in Z" }),
+      duration_ms: Schema.Natural,
+      counts: Schema.Record(Schema.String, Schema.Natural).annotate({
+        description: "Operations that were done, by their name; empty: everything held already"
+      }),
+      failures: Schema.Array(FailedOperation),
+      warnings: Schema.Array(Schema.String),
+      error: Schema.NullOr(Schema.String).annotate({ description: "null: everything was done" })
+    })
+  ).annotate({ description: "The last work on roles, databases and grants; null: there was none" }),
+  pending_restart: Schema.Array(Schema.String).annotate({
+    description: "Settings whose new value waits for a restart of Postgres, as of the last reload"
+  })
+}).annotate({ identifier: "ReconcileResponse" })
+export type ReconcileResponse = typeof ReconcileResponse.Type
+
 export const TerminateMode = Schema.Literals(["fast", "immediate"]).annotate({
   identifier: "TerminateMode",
   description: "How long the process lingers after the end: 30 seconds, or hardly"

@@ -15,7 +15,13 @@ import { Sql } from "../../layers/Sql.ts"
 import { catalogObjects, checkWritability } from "../../programs/catalog/inquiries.ts"
 import * as E from "../api/Errors.ts"
 import { ExternalApi } from "../api/ExternalApi.ts"
-import type { ComputeStatusResponse, LfcOffloadState, LfcPrewarmState } from "../api/Schemas.ts"
+import type {
+  ComputeStatusResponse,
+  LfcOffloadState,
+  LfcPrewarmState,
+  ReconcileResponse,
+  StartupTimeline
+} from "../api/Schemas.ts"
 import { requireInQuery } from "../requests.ts"
 import { notImplemented, refusedBy, requireRunning } from "./gate.ts"
 
@@ -34,6 +40,35 @@ const statusResponse = (state: ComputeState): ComputeStatusResponse => {
   }
 }
 
+const timelineResponse = ({ timeline }: ComputeState): StartupTimeline => ({
+  stages: timeline.map(({ duration, error, stage, started }) => ({
+    stage,
+    started_at: rfc3339(started),
+    duration_ms: duration ?? null,
+    error: error ?? null
+  }))
+})
+
+const reconcileResponse = ({ lastApply, pendingRestart }: ComputeState): ReconcileResponse => ({
+  last_apply:
+    lastApply === undefined
+      ? null
+      : {
+          mode: lastApply.mode,
+          started_at: rfc3339(lastApply.startedAt),
+          duration_ms: lastApply.millis,
+          counts: lastApply.counts,
+          failures: lastApply.failures.map(({ message, sqlstate, ...failure }) => ({
+            ...failure,
+            sqlstate: sqlstate ?? null,
+            message: message ?? null
+          })),
+          warnings: lastApply.warnings,
+          error: lastApply.error ?? null
+        },
+  pending_restart: pendingRestart
+})
+
 const resolve = (spec: ParsedSpec.ParsedSpec["spec"]) =>
   Effect.mapError(Effect.fromResult(ParsedSpec.parse(spec)), ({ message }) => new E.BadRequest({ message }))
 
@@ -49,6 +84,8 @@ export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handle
     return handlers
       .handle("status", () => status)
       .handle("startupMetrics", () => Effect.map(node.state, ({ metrics }) => metrics))
+      .handle("timeline", () => Effect.map(node.state, timelineResponse))
+      .handle("reconcile", () => Effect.map(node.state, reconcileResponse))
       .handle("configure", ({ payload }) =>
         Effect.gen(function* () {
           const spec = yield* resolve(payload.spec)

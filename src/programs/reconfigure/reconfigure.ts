@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
+import { ComputeNode } from "../../layers/ComputeNode.ts"
 import { DataDirectory } from "../../layers/DataDirectory.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Postgres } from "../../layers/Postgres.ts"
@@ -18,11 +19,13 @@ export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec,
   const directory = yield* DataDirectory
   const postgres = yield* Postgres
   const metrics = yield* Metrics
+  const node = yield* ComputeNode
   yield* directory.writeConf(yield* renderConf(spec))
   yield* reloadConfirmed(postgres.reload)
   yield* configureAsPrimary(spec, "reconfigure", {
     reload: postgres.reload,
     migrationFailed: metrics.migrationFailed,
+    applied: (lastApply) => node.update((state) => ({ ...state, lastApply })),
     full
   })
 })

@@ -76,9 +76,11 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
     yield* Effect.logInfo("PostgreSQL is now running, continuing to configure it")
     const metrics = yield* Metrics
     const [configMillis] = yield* timedMillis(
-      configureAsPrimary(spec, "start", { reload: postgres.reload, migrationFailed: metrics.migrationFailed }).pipe(
-        stage("configure_as_primary")
-      )
+      configureAsPrimary(spec, "start", {
+        reload: postgres.reload,
+        migrationFailed: metrics.migrationFailed,
+        applied: (lastApply) => node.update((state) => ({ ...state, lastApply }))
+      }).pipe(stage("configure_as_primary"))
     )
     yield* node.recordMetrics({
       start_postgres_ms: startMillis,

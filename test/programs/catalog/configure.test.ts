@@ -60,7 +60,8 @@ const configure = (document: Document, mode: "start" | "reconfigure", change: Pa
     )
     const result = yield* configureAsPrimary({ ...parsed, spec: { ...parsed.spec, ...change } }, mode, {
       reload,
-      migrationFailed: () => Effect.void
+      migrationFailed: () => Effect.void,
+      applied: () => Effect.void
     }).pipe(Effect.provide(layers), Effect.result)
     return { reloads, result }
   })
