@@ -117,3 +117,15 @@ export const debugName = (status: ComputeStatus): string =>
 /** On the way down: nothing but the end follows. */
 export const isEnding = (status: ComputeStatus): boolean =>
   status === "termination_pending_fast" || status === "termination_pending_immediate" || status === "terminated"
+
+/** Every status that a node can come to from this one, itself first. `passes` leaves edges out. */
+export const reachableFrom = (
+  start: ComputeStatus,
+  passes: (edge: Edge) => boolean = () => true
+): ReadonlySet<ComputeStatus> => {
+  const found = new Set([start])
+  for (const status of found) {
+    for (const edge of edges) if (edge.from === status && passes(edge)) found.add(edge.to)
+  }
+  return found
+}

@@ -1,28 +1,42 @@
 /**
- * Typed client of the external server, for control planes and for browsers: no Node module is reached from here.
+ * `compute-ctl/client`: typed client of a node, for programs in Effect and for others, in Node and in browsers.
  *
- * The `HttpClient` is the caller's (`FetchHttpClient.layer` in browsers). Declared errors come back as the classes of
- * `api/Errors.ts`.
+ * Everything is derived from the definitions that the servers are made of. Methods carry the names of the endpoints and
+ * take one object; documents are as on the wire. Errors are the classes of `api/Errors.ts` and `client/errors.ts`. No
+ * module of Node is reached from here.
  */
-import type * as Effect from "effect/Effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import * as HttpApiClient from "effect/http-api/HttpApiClient"
-import type * as Redacted from "effect/Redacted"
-import { ExternalApi } from "./api/ExternalApi.ts"
+import * as Layer from "effect/Layer"
+import { type Client, type ClientOptions, over } from "./client/effectClient.ts"
+import { type ConnectOptions, connect, type PromiseClient } from "./client/promiseClient.ts"
 
-export interface ClientOptions {
-  /** Of the external server, as `http://127.0.0.1:3080`. */
-  readonly url: string
-  /** Token for the `Authorization` header; the metrics need none. */
-  readonly token?: Redacted.Redacted<string>
+/** The client of one node. As a service: the methods give effects. */
+export class ComputeClient extends Context.Service<ComputeClient, Client>()("compute-ctl/ComputeClient") {
+  /** A client over the `HttpClient` of the caller, as that of `effect/http/FetchHttpClient`. */
+  static readonly make = (options: ClientOptions): Effect.Effect<Client, never, HttpClient.HttpClient> =>
+    Effect.map(HttpClient.HttpClient, (http) => over(http, options))
+
+  static readonly layer = (options: ClientOptions): Layer.Layer<ComputeClient, never, HttpClient.HttpClient> =>
+    Layer.effect(ComputeClient, ComputeClient.make(options))
+
+  /** The client whose methods give promises, over `fetch`. */
+  static readonly connect = (options: ConnectOptions): PromiseClient => connect(options)
 }
 
-export type Client = HttpApiClient.ForApi<typeof ExternalApi>
-
-export const make = ({ token, url }: ClientOptions): Effect.Effect<Client, never, HttpClient.HttpClient> =>
-  HttpApiClient.make(ExternalApi, {
-    baseUrl: url,
-    transformClient: (client) =>
-      token === undefined ? client : HttpClient.mapRequest(client, HttpClientRequest.bearerToken(token))
-  })
+export * from "./api/Errors.ts"
+export type { ConfigurationDocument } from "./client/configuration.ts"
+export type { ComputeStatusResponse, ReconcileResponse, StartupTimeline } from "./client/documents.ts"
+export type { Client, ClientOptions } from "./client/effectClient.ts"
+export {
+  type ApiError,
+  type CommonError,
+  StatusUnattainable,
+  UnexpectedAnswer,
+  Unreachable,
+  WaitTimeout
+} from "./client/errors.ts"
+export type { ConnectOptions, PromiseClient } from "./client/promiseClient.ts"
+export type { ByteStream, Bytes, CallOptions } from "./client/surface.ts"
+export type { WaitOptions } from "./client/waitFor.ts"
