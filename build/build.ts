@@ -3,12 +3,14 @@
  *
  *     dist/compute_ctl.mjs   entry: switches the compile cache on, loads lib/main.mjs
  *     dist/lib/              the program, chunks that are loaded when they are needed, source maps, the cache
+ *     dist/modules/          what other programs import, see declarations.ts
  *
  * A bundle is finished beside the old one and then takes its place, so that a broken build leaves the old one alone.
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { bundle } from "./bundle.ts"
+import { declarations } from "./declarations.ts"
 import { dist, hashFile, inputsHash } from "./inputs.ts"
 import { warm } from "./warm.ts"
 
@@ -21,14 +23,16 @@ await import("./lib/main.mjs")
 
 /** Puts what was finished in `staging` into `dist`, also where another build does the same at this moment. */
 const publish = (staging: string): void => {
-  const lib = join(dist, "lib")
-  for (let turn = 0; ; turn++) {
-    try {
-      if (existsSync(lib)) renameSync(lib, join(staging, `old-${turn}`))
-      renameSync(join(staging, "lib"), lib)
-      break
-    } catch (cause) {
-      if (turn === 3) throw cause
+  for (const part of ["lib", "modules"]) {
+    const place = join(dist, part)
+    for (let turn = 0; ; turn++) {
+      try {
+        if (existsSync(place)) renameSync(place, join(staging, `old-${part}-${turn}`))
+        renameSync(join(staging, part), place)
+        break
+      } catch (cause) {
+        if (turn === 3) throw cause
+      }
     }
   }
   renameSync(join(staging, "compute_ctl.mjs"), join(dist, "compute_ctl.mjs"))
@@ -41,7 +45,7 @@ export const build = async (): Promise<void> => {
   chmodSync(dist, 0o755)
   const staging = mkdtempSync(join(dist, ".staging-"))
   try {
-    const bytes = await bundle(join(staging, "lib"))
+    const [bytes] = await Promise.all([bundle(join(staging, "lib")), declarations(join(staging, "modules"))])
     writeFileSync(join(staging, "compute_ctl.mjs"), entry)
     const warmed = await warm(staging)
     rmSync(hashFile, { force: true })

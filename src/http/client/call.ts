@@ -2,6 +2,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import type * as Redacted from "effect/Redacted"
@@ -38,8 +39,9 @@ const reasonOf = (error: unknown, depth = 0): string => {
   return inner === undefined || inner === null || depth > 10 ? error.message || error.name : reasonOf(inner, depth + 1)
 }
 
-const unreachable = (url: string, what: string) => (cause: unknown) =>
-  new Unreachable({ url, message: `${url} ${what}: ${reasonOf(cause)}`, cause })
+/** The request stays out of it: it carries the token. */
+const unreachable = (url: string, what: string) => (error: HttpClientError.HttpClientError) =>
+  new Unreachable({ url, message: `${url} ${what}: ${reasonOf(error)}`, cause: error.cause })
 
 /** The input as a lookup of members. */
 const membersOf = (input: unknown): ReadonlyMap<string, unknown> =>
