@@ -6,6 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { label, type OptionTable } from "../src/cli/OptionSpec.ts"
+import { type OperatorCommand, operatorCommands, plainOptions } from "../src/cli/operator/options.ts"
 import { localOptions, nodeOptions, planOptions, validateOptions, variables } from "../src/cli/options.ts"
 
 /** Text of a table cell. */
@@ -29,12 +30,26 @@ const usageAndTable = (command: string, options: OptionTable): ReadonlyArray<str
   table(["Option", "Default", "Meaning"], optionRows(options))
 ]
 
+/** One table for all of them, since most of their options are the same. */
+const operatorTables = (): ReadonlyArray<string> => {
+  const own = operatorCommands.flatMap(({ name, options }: OperatorCommand) =>
+    options
+      .filter((spec) => !plainOptions.some((common) => common.name === spec.name))
+      .map((spec) => ({ ...spec, help: `\`${name}\`: ${spec.help}` }))
+  )
+  return usageAndTable(operatorCommands.map(({ name }) => `compute_ctl ${name}`).join("`, `"), [
+    ...own,
+    ...plainOptions
+  ])
+}
+
 export const optionTables = (): string =>
   [
     ...usageAndTable("compute_ctl", nodeOptions),
     ...usageAndTable("compute_ctl local", localOptions),
     ...usageAndTable("compute_ctl plan", planOptions),
     ...usageAndTable("compute_ctl validate", validateOptions),
+    ...operatorTables(),
     "Variables of the environment",
     table(
       ["Variable", "Meaning"],

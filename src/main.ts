@@ -34,12 +34,20 @@ if (Result.isFailure(parsed)) {
         )
       )
       break
-    // Nothing to bring down: a signal ends these two at once.
+    // Nothing to bring down: a signal ends these at once.
     case "Plan":
       run(
         Effect.flatMap(
           Effect.promise(() => import("./cli/plan.ts")),
           (plan) => plan.main(command.params)
+        )
+      )
+      break
+    case "Operator":
+      run(
+        Effect.flatMap(
+          Effect.promise(() => import("./cli/operator/main.ts")),
+          (operator) => operator.main(command.params)
         )
       )
       break

@@ -16,6 +16,8 @@ export interface OptionSpec<Name extends string = string> {
   readonly required?: true | { readonly unless: NoInfer<Name> }
   /** Options that cannot be given together with this one. One side is enough. */
   readonly conflicts?: ReadonlyArray<NoInfer<Name>>
+  /** Stands for itself, without its name: the word that is no option. */
+  readonly positional?: true
   /** The rest of the command line is not looked at (`--help`). */
   readonly ends?: true
 }
@@ -28,6 +30,8 @@ export type NamesOf<Table> = Table extends OptionTable<infer Name> ? Name : neve
 /** Keeps the names of a table as a type. */
 export const optionTable = <const Name extends string>(table: OptionTable<Name>): OptionTable<Name> => table
 
-/** An option as messages and help show it: `--pgdata <DATADIR>`. */
-export const label = (spec: OptionSpec): string =>
-  spec.value === undefined ? `--${spec.name}` : `--${spec.name} <${spec.value}>`
+/** An option as messages and help show it: `--pgdata <DATADIR>`, a positional one `<FILE>`. */
+export const label = (spec: OptionSpec): string => {
+  const value = spec.value === undefined ? "" : `<${spec.value}>`
+  return spec.positional === true ? value : `--${spec.name} ${value}`.trimEnd()
+}

@@ -1,5 +1,6 @@
 /** The command line or the environment cannot be used. Nothing was touched; the process ends with `usageExitCode`. */
 import * as Data from "effect/Data"
+import { oneLine } from "./printable.ts"
 
 export class UsageError extends Data.TaggedError("UsageError")<{
   /** One line; names the option. Holds no secret. */
@@ -13,9 +14,5 @@ const longest = 200
 /** Text from outside inside a one-line message: quoted, control characters escaped, cut where it is long. */
 export const quote = (text: string): string => {
   const cut = text.length > longest ? `${text.slice(0, longest)}…` : text
-  const escaped = cut.replace(
-    /[\p{Cc}\p{Zl}\p{Zp}]/gu,
-    (char) => `\\u${(char.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`
-  )
-  return `'${escaped}'`
+  return `'${oneLine(cut)}'`
 }

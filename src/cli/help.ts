@@ -1,5 +1,6 @@
 /** Texts of `--help` and `--version`, made from the table of options. */
 import { label, type OptionSpec, type OptionTable } from "./OptionSpec.ts"
+import type { OperatorCommand } from "./operator/options.ts"
 import { commands, localOptions, nodeOptions, planOptions, validateOptions, variables } from "./options.ts"
 import { buildTag, version } from "./version.ts"
 
@@ -76,5 +77,19 @@ Exit code 0: a node can use it; 1: it cannot, and the message names the field.
 Usage: compute_ctl validate --config <FILE> [OPTIONS]
 
 ${options(validateOptions)}`
+
+export const operatorHelp = ({ about, help, name, options: table }: OperatorCommand): string => {
+  const words = table.filter((spec) => spec.positional === true).map((spec) => `${label(spec)} `)
+  return `\
+${help}
+
+${about}
+
+Exit code 0: done; 1: refused or failed, and the message says why; 2: the command line is wrong.
+
+Usage: compute_ctl ${name} ${words.join("")}[OPTIONS]
+
+${options(table)}`
+}
 
 export const versionLine = (): string => `compute_ctl ${version} (build tag ${buildTag})\n`

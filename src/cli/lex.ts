@@ -2,7 +2,7 @@
  * Takes a command line apart by a table of options, in the way of clap 4.
  *
  * `--name=value`, `--name value`, `-nvalue`, `-n=value`, `-n value`. A value that begins with `-` must be attached. No
- * abbreviations, no repetition, no positional arguments.
+ * abbreviations, no repetition; a positional argument only where the table has one.
  */
 import * as Result from "effect/Result"
 import { nearest } from "./nearest.ts"
@@ -28,7 +28,7 @@ const split = (argument: string): { readonly flag: string; readonly attached: st
 }
 
 const unknown = (flag: string, table: OptionTable) => {
-  const names = table.filter((spec) => spec.hidden !== true).map((spec) => `--${spec.name}`)
+  const names = table.filter((spec) => spec.hidden !== true && spec.positional !== true).map((spec) => `--${spec.name}`)
   const guess = flag.startsWith("--") ? nearest(flag, names) : undefined
   return refuse(`unexpected argument ${quote(flag)} found${guess === undefined ? "" : `, did you mean '${guess}'?`}`)
 }
@@ -39,7 +39,9 @@ export const lex = <Name extends string>(
   argv: ReadonlyArray<string>
 ): Result.Result<Given<Name>, UsageError> => {
   const byFlag = new Map<string, OptionSpec<Name>>()
+  const positional = table.find((spec) => spec.positional === true)
   for (const spec of table) {
+    if (spec === positional) continue
     byFlag.set(`--${spec.name}`, spec)
     if (spec.short !== undefined) byFlag.set(`-${spec.short}`, spec)
   }
@@ -48,6 +50,10 @@ export const lex = <Name extends string>(
     const argument = argv[index] ?? ""
     if (argument === "--" && index === argv.length - 1) break
     if (!argument.startsWith("-") || argument === "-" || argument === "--") {
+      if (positional !== undefined && argument !== "--" && !given.has(positional.name)) {
+        given.set(positional.name, argument)
+        continue
+      }
       return refuse(`unexpected argument ${quote(argument === "--" ? (argv[index + 1] ?? "") : argument)} found`)
     }
     const { attached, flag } = split(argument)

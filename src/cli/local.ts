@@ -78,12 +78,21 @@ const nodeParams = (
 
 const connstr = (params: LocalParams): string => `postgresql://cloud_admin@127.0.0.1:${params.port}/postgres`
 
+/** Options by which the commands find this node; none where it listens on the usual ports. */
+const addresses = ({ externalHttpPort, internalHttpPort }: LocalParams): string =>
+  [
+    externalHttpPort === 3080 ? "" : ` --url http://127.0.0.1:${externalHttpPort}`,
+    internalHttpPort === 3081 ? "" : ` --internal-url http://127.0.0.1:${internalHttpPort}`
+  ].join("")
+
 const welcome = (params: LocalParams, tokenFile: string): string =>
   [
     "",
     `  Postgres   ${connstr(params)}`,
     `  API        http://127.0.0.1:${params.externalHttpPort}`,
     `             curl -H "Authorization: Bearer $(cat ${tokenFile})" http://127.0.0.1:${params.externalHttpPort}/status`,
+    `  Commands   COMPUTE_CTL_TOKEN=$(cat ${tokenFile}) bin/compute_ctl status${addresses(params)}`,
+    "             also timeline, reconcile, configure, refresh, terminate, metrics",
     "  Stop       Ctrl-C (the data are kept for the next start)",
     ""
   ].join("\n")

@@ -9,7 +9,7 @@ import { nodeOptions } from "./options.ts"
 import { type FileProbe, findPostgres } from "./program.ts"
 import * as Server from "./server.ts"
 import type { UsageError } from "./UsageError.ts"
-import { type Environment, maxU16, type Values, values, wholeNumber } from "./values.ts"
+import { type Environment, maxU16, type Values, values, webUrl, wholeNumber } from "./values.ts"
 import { buildTag } from "./version.ts"
 
 type NodeOption = NamesOf<typeof nodeOptions>
@@ -21,11 +21,6 @@ const retriesVariable = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES"
 
 const sources: ReadonlyArray<NodeOption> = ["config", "control-plane-uri", "spec-path"]
 const missingSource = `one of (${sources.map((name) => `--${name}`).join(", ")})`
-
-const webUrl = (text: string): URL | undefined => {
-  const url = URL.canParse(text) ? new URL(text) : undefined
-  return url?.protocol === "http:" || url?.protocol === "https:" ? url : undefined
-}
 
 /** Exactly one slash ends the URL, so that archive paths can be appended. */
 const remoteExtBaseUrl = (read: Values<NodeOption>) => (name: NodeOption) =>

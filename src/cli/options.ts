@@ -2,11 +2,11 @@
  * Everything that can be said on the command line and in the environment.
  *
  * Source: reference/startup §2–§3; new here: `--spec-path`, `--run-as`, `--internal-http-host`, `--external-http-host`,
- * `--version` and the commands `local`, `plan` and `validate`.
+ * `--version` and the commands. Those that ask a running node: operator/options.ts.
  */
 import { optionTable } from "./OptionSpec.ts"
-
-const helpOption = { name: "help", short: "h", help: "Print help", ends: true } as const
+import { operatorCommands } from "./operator/options.ts"
+import { helpOption } from "./shared.ts"
 
 const privilegedRoleOption = {
   name: "privileged-role-name",
@@ -237,6 +237,7 @@ export const commands = [
   { name: "local", help: "Run Postgres on this machine with emulated storage: nothing else is needed" },
   { name: "plan", help: "Show the SQL that would bring the roles, databases and grants of a server up to a spec" },
   { name: "validate", help: "Check a configuration file, without a server" },
+  ...operatorCommands,
   { name: "help", help: "Print help; `help local` for the help of that command" }
 ] as const
 

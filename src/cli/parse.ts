@@ -9,11 +9,13 @@ import type { ComputeParams } from "../domain/ComputeParams.ts"
 import type { PlanParams, ValidateParams } from "../domain/catalog/Commands.ts"
 import type { LocalParams } from "../domain/LocalParams.ts"
 import { planParams, validateParams } from "./catalogParams.ts"
-import { localHelp, nodeHelp, planHelp, validateHelp, versionLine } from "./help.ts"
+import { localHelp, nodeHelp, operatorHelp, planHelp, validateHelp, versionLine } from "./help.ts"
 import { lex } from "./lex.ts"
 import { localParams } from "./localParams.ts"
 import { nearest } from "./nearest.ts"
 import { nodeParams } from "./nodeParams.ts"
+import { type OperatorCommand, type OperatorName, operatorCommands } from "./operator/options.ts"
+import { type OperatorParams, operatorParams } from "./operator/params.ts"
 import { commands, localOptions, nodeOptions, planOptions, validateOptions } from "./options.ts"
 import type { FileProbe } from "./program.ts"
 import { quote, UsageError } from "./UsageError.ts"
@@ -24,6 +26,8 @@ export type Command =
   | { readonly _tag: "Local"; readonly params: LocalParams }
   | { readonly _tag: "Plan"; readonly params: PlanParams }
   | { readonly _tag: "Validate"; readonly params: ValidateParams }
+  /** A question to a running node. */
+  | { readonly _tag: "Operator"; readonly params: OperatorParams }
   /** A text for stdout, nothing more to do. */
   | { readonly _tag: "Print"; readonly text: string }
 
@@ -58,6 +62,19 @@ const validate = (argv: ReadonlyArray<string>, env: Environment): Parsed =>
       : Result.map(validateParams(given, env), (params) => ({ _tag: "Validate", params }))
   )
 
+const operator = (
+  command: OperatorCommand & { readonly name: OperatorName },
+  argv: ReadonlyArray<string>,
+  env: Environment
+): Parsed =>
+  Result.map(
+    operatorParams(command.name, argv, env),
+    (params): Command =>
+      params === undefined ? { _tag: "Print", text: operatorHelp(command) } : { _tag: "Operator", params }
+  )
+
+const operatorCommand = (word: string) => operatorCommands.find(({ name }) => name === word)
+
 const help = (topics: ReadonlyArray<string>): Parsed => {
   const [topic, more] = topics
   if (more !== undefined) return refuse(`unexpected argument ${quote(more)} found`)
@@ -71,8 +88,10 @@ const help = (topics: ReadonlyArray<string>): Parsed => {
       return print(planHelp())
     case "validate":
       return print(validateHelp())
-    default:
-      return unknownCommand(topic)
+    default: {
+      const command = operatorCommand(topic)
+      return command === undefined ? unknownCommand(topic) : print(operatorHelp(command))
+    }
   }
 }
 
@@ -97,8 +116,10 @@ export const parse = (argv: ReadonlyArray<string>, env: Environment, probe: File
       return validate(rest, env)
     case "help":
       return help(rest)
-    default:
-      return unknownCommand(first)
+    default: {
+      const command = operatorCommand(first)
+      return command === undefined ? unknownCommand(first) : operator(command, rest, env)
+    }
   }
 }
 

@@ -13,23 +13,18 @@ import { describe } from "../domain/describe.ts"
 import { Sql } from "../layers/Sql.ts"
 import { preview } from "../programs/catalog/preview.ts"
 import { readConfig, UnusableConfig } from "../programs/catalog/readConfig.ts"
+import { oneLine } from "./printable.ts"
 
 const nothing = 0
 const failed = 1
 const something = 3
-
-/** A name may hold anything; a comment ends with its line. */
-const oneLine = (text: string): string =>
-  text.replace(
-    /[\p{Cc}\p{Zl}\p{Zp}]/gu,
-    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`
-  )
 
 const sqlOf = ({ statements }: Operation): string => {
   const lines = statements.map(({ shown }) => `${shown};`)
   return (lines.length > 1 ? ["BEGIN;", ...lines, "COMMIT;"] : lines).join("\n")
 }
 
+/** A name may hold anything; a comment ends with its line. */
 const textOf = (operation: Operation, database: string): string =>
   [
     `-- ${oneLine(`${operation.operation} ${operation.object}: ${operation.reason}`)}`,

@@ -26,6 +26,12 @@ export const wholeNumber = (subject: string, text: string, max: number | bigint)
     : Result.succeed(Number(value))
 }
 
+/** The text as a URL of HTTP. */
+export const webUrl = (text: string): URL | undefined => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  return url?.protocol === "http:" || url?.protocol === "https:" ? url : undefined
+}
+
 export interface Values<Name extends string> {
   /** There is a value, be it a default. */
   readonly has: (name: Name) => boolean

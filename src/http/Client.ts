@@ -6,17 +6,16 @@
  * module of Node is reached from here.
  */
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as HttpClient from "effect/http/HttpClient"
+import type * as Effect from "effect/Effect"
+import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
-import { type Client, type ClientOptions, over } from "./client/effectClient.ts"
+import { type Client, type ClientOptions, make } from "./client/effectClient.ts"
 import { type ConnectOptions, connect, type PromiseClient } from "./client/promiseClient.ts"
 
 /** The client of one node. As a service: the methods give effects. */
 export class ComputeClient extends Context.Service<ComputeClient, Client>()("compute-ctl/ComputeClient") {
   /** A client over the `HttpClient` of the caller, as that of `effect/http/FetchHttpClient`. */
-  static readonly make = (options: ClientOptions): Effect.Effect<Client, never, HttpClient.HttpClient> =>
-    Effect.map(HttpClient.HttpClient, (http) => over(http, options))
+  static readonly make = (options: ClientOptions): Effect.Effect<Client, never, HttpClient.HttpClient> => make(options)
 
   static readonly layer = (options: ClientOptions): Layer.Layer<ComputeClient, never, HttpClient.HttpClient> =>
     Layer.effect(ComputeClient, ComputeClient.make(options))

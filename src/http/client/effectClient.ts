@@ -1,7 +1,7 @@
 /** The client for Effect programs. Browser safe. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as HttpClient from "effect/http/HttpClient"
+import * as HttpClient from "effect/http/HttpClient"
 import type * as Redacted from "effect/Redacted"
 import type { ComputeStatus } from "../../domain/ComputeStatus.ts"
 import { ExternalApi } from "../api/ExternalApi.ts"
@@ -74,3 +74,7 @@ export const over = (http: HttpClient.HttpClient, options: ClientOptions): Clien
     waitFor: waitFor(status(), options.url)
   }
 }
+
+/** A client over the `HttpClient` of the caller, as that of `effect/http/FetchHttpClient`. */
+export const make = (options: ClientOptions): Effect.Effect<Client, never, HttpClient.HttpClient> =>
+  Effect.map(HttpClient.HttpClient, (http) => over(http, options))

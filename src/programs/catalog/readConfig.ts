@@ -1,5 +1,6 @@
-/** A configuration document from a file, for the commands that only look at it. */
+/** A configuration document from a file, for the commands that look at it or send it. */
 import { readFile } from "node:fs/promises"
+import { text } from "node:stream/consumers"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -22,18 +23,21 @@ const split = (text: string): UnusableConfig => {
   return new UnusableConfig({ field, message: text })
 }
 
-export const readConfig = (path: string): Effect.Effect<ComputeConfig, UnusableConfig> =>
+/** The text of a file; `-`: standard input. */
+const readText = (path: string): Effect.Effect<string, UnusableConfig> =>
   Effect.tryPromise({
-    try: () => readFile(path, "utf8"),
+    try: () => (path === "-" ? text(process.stdin) : readFile(path, "utf8")),
     catch: (cause) =>
       whole(`cannot be read: ${errorCode(cause) === "ENOENT" ? "no such file or directory" : errorCode(cause)}`)
-  }).pipe(
-    Effect.flatMap((text) =>
-      Effect.fromResult(
-        Result.flatMap(
-          Result.mapError(parseJson(text), ({ message }) => whole(message)),
-          (json) => Result.mapError(decodeComputeConfig(json), (error) => split(firstIssue(error)))
-        )
-      )
-    )
+  })
+
+/** A JSON document from a file, or from standard input for `-`; whatever it holds. */
+export const readDocument = (path: string): Effect.Effect<unknown, UnusableConfig> =>
+  Effect.flatMap(readText(path), (json) =>
+    Effect.fromResult(Result.mapError(parseJson(json), ({ message }) => whole(message)))
+  )
+
+export const readConfig = (path: string): Effect.Effect<ComputeConfig, UnusableConfig> =>
+  Effect.flatMap(readDocument(path), (json) =>
+    Effect.fromResult(Result.mapError(decodeComputeConfig(json), (error) => split(firstIssue(error))))
   )
