@@ -4,8 +4,9 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { localHelp, nodeHelp, planHelp, validateHelp } from "../../src/cli/help.ts"
-import { label } from "../../src/cli/OptionSpec.ts"
+import { localHelp, nodeHelp, operatorHelp, planHelp, validateHelp } from "../../src/cli/help.ts"
+import { label, type OptionTable } from "../../src/cli/OptionSpec.ts"
+import { operatorCommands, statusOptions } from "../../src/cli/operator/options.ts"
 import { localOptions, nodeOptions, planOptions, validateOptions } from "../../src/cli/options.ts"
 import { bootOf, type Command, parse } from "../../src/cli/parse.ts"
 import type { FileProbe } from "../../src/cli/program.ts"
@@ -428,6 +429,67 @@ describe("compute_ctl validate", () => {
   })
 })
 
+describe("the commands that ask a running node", () => {
+  const operatorOf = (argv: ReadonlyArray<string>, variables: Environment = env) => {
+    const command = commandOf(argv, variables)
+    if (command._tag !== "Operator") throw new Error(`got ${command._tag}`)
+    return command.params
+  }
+
+  it.each(["timeline", "reconcile", "refresh", "metrics"] as const)("%s needs nothing", (name) => {
+    expect(operatorOf([name])).toEqual({
+      action: { _tag: name },
+      url: "http://127.0.0.1:3080",
+      internalUrl: "http://127.0.0.1:3081",
+      token: undefined,
+      json: false,
+      plain: false
+    })
+  })
+
+  it("have options of their own", () => {
+    expect(operatorOf(["status"]).action).toEqual({ _tag: "status", watch: false })
+    expect(operatorOf(["status", "-w"]).action).toEqual({ _tag: "status", watch: true })
+    expect(operatorOf(["terminate"]).action).toEqual({ _tag: "terminate", mode: "fast" })
+    expect(operatorOf(["terminate", "--mode=immediate"]).action).toEqual({ _tag: "terminate", mode: "immediate" })
+    expect(operatorOf(["configure", "c.json", "--json"])).toMatchObject({
+      action: { _tag: "configure", file: "c.json" },
+      json: true
+    })
+    expect(operatorOf(["configure", "--json", "-"]).action).toEqual({ _tag: "configure", file: "-" })
+  })
+
+  it("take the token from the variable, unless one is given", () => {
+    const variables = { ...env, COMPUTE_CTL_TOKEN: "of the variable" }
+    const tokenOf = (...argv: ReadonlyArray<string>) => operatorOf(["status", ...argv], variables).token
+    expect(tokenOf()).toEqual(Redacted.make("of the variable"))
+    expect(tokenOf("--token", "given")).toEqual(Redacted.make("given"))
+    expect(JSON.stringify(operatorOf(["status"], variables))).not.toContain("of the variable")
+  })
+
+  it("have no colours where the environment wants none", () => {
+    expect(operatorOf(["status"], { ...env, NO_COLOR: "1" }).plain).toBe(true)
+    expect(operatorOf(["status"], { ...env, TERM: "dumb" }).plain).toBe(true)
+    expect(operatorOf(["status"], { ...env, NO_COLOR: "", TERM: "xterm" }).plain).toBe(false)
+  })
+
+  it("refuse what they cannot use", () => {
+    expect(refusal(["configure"])).toBe("the following required arguments were not provided: <FILE>")
+    expect(refusal(["configure", "a", "b"])).toBe("unexpected argument 'b' found")
+    expect(refusal(["configure", "--file=a"])).toBe("unexpected argument '--file' found")
+    expect(refusal(["status", "now"])).toBe("unexpected argument 'now' found")
+    expect(refusal(["timeline", "--watch"])).toBe("unexpected argument '--watch' found")
+    expect(refusal(["terminate", "--mode=slow"])).toBe(
+      "invalid value for '--mode <fast|immediate>': possible values are fast and immediate"
+    )
+    for (const url of ["nonsense", "ftp://x", "127.0.0.1:3080"]) {
+      expect(refusal(["status", "--url", url])).toBe("invalid value for '--url <URL>': not an http or https URL")
+    }
+    expect(refusal(["stauts"])).toBe("unrecognized command 'stauts', did you mean 'status'?")
+    expect(refusal(["help", "terminat"])).toBe("unrecognized command 'terminat', did you mean 'terminate'?")
+  })
+})
+
 describe("help and version", () => {
   const printed = (argv: ReadonlyArray<string>): string => {
     const command = commandOf(argv)
@@ -438,7 +500,12 @@ describe("help and version", () => {
     { title: "the node", text: nodeHelp(), table: nodeOptions },
     { title: "local mode", text: localHelp(), table: localOptions },
     { title: "plan", text: planHelp().replace(/^Usage: .*$/mu, ""), table: planOptions },
-    { title: "validate", text: validateHelp().replace(/^Usage: .*$/mu, ""), table: validateOptions }
+    { title: "validate", text: validateHelp().replace(/^Usage: .*$/mu, ""), table: validateOptions },
+    ...operatorCommands.map((command) => {
+      const table: OptionTable = command.options
+      const named = table.filter((spec) => spec.positional !== true)
+      return { title: command.name, text: operatorHelp(command).split("Options:")[1] ?? "", table: named }
+    })
   ])("S-001 the help of $title lists every option once, and no short name clashes", ({ table, text }) => {
     for (const spec of table) {
       expect(text.split(new RegExp(`--${spec.name}(?![\\w-])`, "u")), spec.name).toHaveLength(2)
@@ -454,7 +521,11 @@ describe("help and version", () => {
     for (const argv of [["--help"], ["-h"], ["help"], ["help", "help"], ["--dev", "--help"], ["-h", "--nonsense"]]) {
       expect(printed(argv)).toBe(nodeHelp())
     }
-    for (const [name, text] of Object.entries({ local: localHelp(), plan: planHelp(), validate: validateHelp() })) {
+    const operatorHelps = operatorCommands.map((command) => [command.name, operatorHelp(command)] as const)
+    for (const [name, text] of [
+      ...Object.entries({ local: localHelp(), plan: planHelp(), validate: validateHelp() }),
+      ...operatorHelps
+    ]) {
       for (const argv of [
         [name, "--help"],
         [name, "-h"],
@@ -474,7 +545,7 @@ describe("help and version", () => {
 })
 
 const words = [
-  ...[...nodeOptions, ...localOptions, ...planOptions, ...validateOptions].flatMap((spec) => [
+  ...[...nodeOptions, ...localOptions, ...planOptions, ...validateOptions, ...statusOptions].flatMap((spec) => [
     `--${spec.name}`,
     `--${spec.name}=`,
     `-${spec.short ?? "x"}`
@@ -483,6 +554,9 @@ const words = [
     "local",
     "plan",
     "validate",
+    "status",
+    "configure",
+    "terminate",
     "help",
     "--",
     "-",

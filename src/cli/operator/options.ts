@@ -32,7 +32,7 @@ export const statusOptions = optionTable([
   {
     name: "watch",
     short: "w",
-    help: "Go on and show each change, until Ctrl-C or the end of the node; with --json one document a line"
+    help: "Go on and show each change, until Ctrl-C or the end of the node; as JSON one document a line"
   },
   ...common
 ])

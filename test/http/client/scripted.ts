@@ -1,6 +1,7 @@
 /** A server that answers what the test says, for what a real node does only by accident. */
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import type { ComputeStatus } from "../../../src/domain/ComputeStatus.ts"
 
 export interface Scripted {
   readonly url: string
@@ -44,7 +45,7 @@ export const deserted = async (): Promise<string> => {
   return server.url
 }
 
-export const status = (name: string, error: string | null = null) => ({
+export const status = (name: ComputeStatus, error: string | null = null) => ({
   start_time: "2026-11-21T08:49:07.987Z",
   tenant: null,
   timeline: null,
