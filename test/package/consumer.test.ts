@@ -1,6 +1,6 @@
 /** The package as others see it: what `npm run build` made, imported by name from a project of its own. */
 import { execFile } from "node:child_process"
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
@@ -31,7 +31,10 @@ describe("a project that has installed the package", () => {
   })
   afterAll(() => rmSync(project, { recursive: true, force: true }))
 
-  it("passes the strictest check of types, with those of the declarations", async () => {
+  it("passes the strictest check of types, with those of the declarations, the examples of README.md too", async () => {
+    const examples = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/^```ts\n([\s\S]*?)^```$/gmu)]
+    expect(examples.length).toBeGreaterThan(1)
+    for (const [index, [, text = ""]] of examples.entries()) writeFileSync(join(project, `example-${index}.ts`), text)
     const { stdout } = await node(join(root, "node_modules/typescript/bin/tsc"), "-p", ".")
     expect(stdout).toBe("")
   })

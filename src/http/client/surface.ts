@@ -49,10 +49,10 @@ type Arguments<E extends Endpoint> = E["identifier"] extends "configure"
 
 type AnswerOf<S, Bytes> = S extends HttpApiSchema.StreamUint8Array ? Bytes : Wire<S>
 
-export type Answer<E extends Endpoint, Bytes> = AnswerOf<E["~Success"], Bytes>
+type Answer<E extends Endpoint, Bytes> = AnswerOf<E["~Success"], Bytes>
 
 /** What a route declares, and what every call may meet. */
-export type Failure<E extends Endpoint> =
+type Failure<E extends Endpoint> =
   | Extract<E["~Error"]["Type"] | HttpApiMiddleware.Error<E["~Middleware"]>, ApiError>
   | CommonError
 
