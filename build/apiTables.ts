@@ -52,6 +52,7 @@ export const internal: ReadonlyArray<Route> = routesOf(InternalApi)
 /** What a route does now, where that is neither all nor nothing. */
 export const notes: Readonly<Record<string, string>> = {
   "GET /lfc/prewarm": "always `not_prewarmed`",
+  "DELETE /lfc/prewarm": "always 202: nothing is under way",
   "GET /lfc/offload": "always `not_offloaded`"
 }
 

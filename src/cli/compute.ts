@@ -16,7 +16,9 @@ import { HttpServers } from "../http/serve.ts"
 import { ComputeNode } from "../layers/ComputeNode.ts"
 import { type Config, ControlPlane } from "../layers/ControlPlane.ts"
 import { DataDirectory } from "../layers/DataDirectory.ts"
+import * as Failpoints from "../layers/Failpoints.ts"
 import * as Logging from "../layers/Logging.ts"
+import { Loops } from "../layers/Loops.ts"
 import { Metrics } from "../layers/Metrics.ts"
 import { Owner } from "../layers/Owner.ts"
 import { Pageserver } from "../layers/Pageserver.ts"
@@ -48,17 +50,20 @@ const node = (config: Config, boot: Boot, observe: Observe) =>
     const compute = yield* ComputeNode
     const metrics = yield* Metrics
     const hurry = yield* Deferred.make<void>()
-    yield* Effect.forkScoped(Stream.runForEach(compute.changes, ({ status }) => metrics.setStatus(status)))
-    yield* Effect.forkScoped(endOnSignal(hurry))
+    const loops = yield* Loops
+    const followStatus = Stream.runForEach(compute.changes, ({ status }) => metrics.setStatus(status))
+    yield* Effect.forkScoped(loops.run("status", followStatus))
+    yield* Effect.forkScoped(loops.run("signals", endOnSignal(hurry)))
     yield* Effect.forkScoped(observe(compute))
     const parent = traceParent(boot)
     if (parent !== undefined) yield* Effect.logInfo("got startup tracing context from env variables")
     const { pending } = yield* compute.state
-    return yield* life({
+    const whole = life({
       first: pending === undefined ? undefined : { spec: pending, parent, done: undefined },
       tls: config.computeCtlConfig.tls !== undefined && config.computeCtlConfig.tls !== null,
       hurry: Deferred.await(hurry)
-    }).pipe(
+    })
+    return yield* loops.run("life", whole).pipe(
       // The ports are taken before PGDATA is touched, and answer until the end.
       Effect.provide(HttpServers.layer)
     )
@@ -108,12 +113,16 @@ const program = (boot: Boot, observe: Observe) =>
     )
   })
 
+/** Ends the process where it stands, as a crash would. */
+const crash = Effect.sync(() => process.exit(1))
+
 /** Runs a node to its end; the value is the exit code. Fails with what went wrong before HTTP was up. */
 export const compute = (params: ComputeParams, boot: Boot, observe: Observe) =>
   program(boot, observe).pipe(
     Effect.provide(
       Layer.mergeAll(ControlPlane.layer, Owner.layer(params.runAs), Signals.layer).pipe(
-        Layer.provideMerge(Metrics.layer(params.buildTag))
+        Layer.provideMerge(Metrics.layer(params.buildTag)),
+        Layer.provideMerge(params.failpoints === undefined ? Layer.empty : Failpoints.layer(params.failpoints, crash))
       )
     ),
     Effect.provideService(Params, params)

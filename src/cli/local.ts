@@ -73,7 +73,8 @@ const nodeParams = (
   buildTag: params.buildTag,
   autoscaling: false,
   environment: params.environment,
-  basebackupRetries: 2
+  basebackupRetries: 2,
+  failpoints: undefined
 })
 
 const connstr = (params: LocalParams): string => `postgresql://cloud_admin@127.0.0.1:${params.port}/postgres`

@@ -3,12 +3,13 @@ import { resolve } from "node:path"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { ComputeParams, SpecSource } from "../domain/ComputeParams.ts"
+import * as Failpoint from "../domain/Failpoint.ts"
 import { checkCombination, type Given } from "./lex.ts"
 import type { NamesOf } from "./OptionSpec.ts"
 import { nodeOptions } from "./options.ts"
 import { type FileProbe, findPostgres } from "./program.ts"
 import * as Server from "./server.ts"
-import type { UsageError } from "./UsageError.ts"
+import { UsageError } from "./UsageError.ts"
 import { type Environment, maxU16, type Values, values, webUrl, wholeNumber } from "./values.ts"
 import { buildTag } from "./version.ts"
 
@@ -56,6 +57,18 @@ const ports = (read: Values<NodeOption>, lakebase: boolean): Checked<readonly [e
     return [both, both + 1]
   })
 
+/** What failpoints do from the start; undefined where there are none. */
+const failpoints = (
+  enabled: boolean,
+  { FAILPOINTS = "" }: Environment
+): Checked<ReadonlyArray<Failpoint.Failpoint> | undefined> =>
+  enabled
+    ? Result.mapError(
+        Failpoint.parseVariable(FAILPOINTS),
+        ({ message }) => new UsageError({ message: `invalid value of the variable FAILPOINTS: ${message}` })
+      )
+    : Result.succeed(undefined)
+
 export const nodeParams = (given: Given<NodeOption>, env: Environment, probe: FileProbe): Checked<ComputeParams> =>
   Result.gen(function* () {
     yield* checkCombination(nodeOptions, given, sources.some((name) => given.has(name)) ? undefined : missingSource)
@@ -92,6 +105,7 @@ export const nodeParams = (given: Given<NodeOption>, env: Environment, probe: Fi
       autoscaling: AUTOSCALING !== undefined,
       environment: env,
       basebackupRetries:
-        retries === undefined ? basebackupRetries : yield* wholeNumber(retriesVariable, retries, maxU16)
+        retries === undefined ? basebackupRetries : yield* wholeNumber(retriesVariable, retries, maxU16),
+      failpoints: yield* failpoints(read.flag("enable-failpoints"), env)
     }
   })

@@ -2,7 +2,7 @@
  * Everything that can be said on the command line and in the environment.
  *
  * Source: reference/startup §2–§3; new here: `--spec-path`, `--run-as`, `--internal-http-host`, `--external-http-host`,
- * `--version` and the commands. Those that ask a running node: operator/options.ts.
+ * `--version`, `--enable-failpoints` and the commands. Those that ask a running node: operator/options.ts.
  */
 import { optionTable } from "./OptionSpec.ts"
 import { operatorCommands } from "./operator/options.ts"
@@ -129,6 +129,10 @@ export const nodeOptions = optionTable([
     help: "Leave pgbouncer and local_proxy alone"
   },
   {
+    name: "enable-failpoints",
+    help: "For tests: named places can be made to fail, wait or exit, by POST /failpoints and the variable FAILPOINTS"
+  },
+  {
     name: "cgroup",
     value: "CGROUP",
     default: "neon-postgres",
@@ -245,6 +249,10 @@ export const commands = [
 export const variables = [
   { name: "NEON_CONTROL_PLANE_TOKEN", help: "Token with which the control plane is asked" },
   { name: "RUST_LOG", help: "Filter of log lines, as `info` or `info,http=debug`" },
+  {
+    name: "FAILPOINTS",
+    help: "What failpoints do from the start, where they are enabled: `name=actions;name=actions`"
+  },
   { name: "OTEL_SDK_DISABLED", help: "`true`: no traces are sent" },
   {
     name: "OTEL_EXPORTER_OTLP_ENDPOINT",

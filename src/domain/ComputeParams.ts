@@ -1,6 +1,7 @@
 /** How this process was started: the command line and the environment, read once. Source: reference/startup §2–§3. */
 import type * as Redacted from "effect/Redacted"
 import type { PostgresTarget } from "./ConnString.ts"
+import type { Failpoint } from "./Failpoint.ts"
 
 /** Where the spec comes from. */
 export type SpecSource =
@@ -45,4 +46,6 @@ export interface ComputeParams {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES`: retries of the base backup after the first attempt. */
   readonly basebackupRetries: number
+  /** `--enable-failpoints`, with what the variable `FAILPOINTS` says; undefined: there are none. */
+  readonly failpoints: ReadonlyArray<Failpoint> | undefined
 }

@@ -18,11 +18,13 @@ import * as Scope from "effect/Scope"
 import { Params } from "../layers/Params.ts"
 import { makeHandler } from "./adapter.ts"
 import { ExternalApi } from "./api/ExternalApi.ts"
-import { InternalApi } from "./api/InternalApi.ts"
+import { InternalApi, PlainInternalApi } from "./api/InternalApi.ts"
 import { layerAuthorization } from "./authorize.ts"
 import { edge, type MethodsOf, methodsOf, routerConfig } from "./edge.ts"
-import { layerControl, layerDatabase, layerLfc, layerMetrics } from "./handlers/External.ts"
-import { layerExtensions, layerGrants, layerRefresh } from "./handlers/Internal.ts"
+import { layerDatabase } from "./handlers/Database.ts"
+import { layerControl, layerLfc } from "./handlers/External.ts"
+import { layerExtensions, layerFailpoints, layerGrants, layerRefresh } from "./handlers/Internal.ts"
+import { layerHealth, layerMetrics } from "./handlers/Observation.ts"
 import { type Address, type Bind, formatAddress, listen, nextTurn } from "./listen.ts"
 import { layerDecoding, layerJsonBody } from "./requests.ts"
 
@@ -30,12 +32,17 @@ import { layerDecoding, layerJsonBody } from "./requests.ts"
 const drain = Duration.millis(800)
 
 const External = HttpApiBuilder.layer(ExternalApi).pipe(
-  Layer.provide([layerControl, layerLfc, layerDatabase, layerMetrics]),
+  Layer.provide([layerControl, layerLfc, layerDatabase, layerMetrics, layerHealth]),
   Layer.provide([layerAuthorization, layerDecoding, layerJsonBody, HttpServer.layerServices])
 )
 
-const Internal = HttpApiBuilder.layer(InternalApi).pipe(
+const PlainInternal = HttpApiBuilder.layer(PlainInternalApi).pipe(
   Layer.provide([layerExtensions, layerGrants, layerRefresh]),
+  Layer.provide([layerDecoding, layerJsonBody, HttpServer.layerServices])
+)
+
+const Internal = HttpApiBuilder.layer(InternalApi).pipe(
+  Layer.provide([layerExtensions, layerGrants, layerRefresh, layerFailpoints]),
   Layer.provide([layerDecoding, layerJsonBody, HttpServer.layerServices])
 )
 
@@ -90,8 +97,9 @@ export class HttpServers extends Context.Service<
       yield* nextTurn
       const internal = yield* serve({
         name: "internal",
-        routes: yield* HttpRouter.toHttpEffect(Internal),
-        methods: methodsOf(InternalApi),
+        ...(params.failpoints === undefined
+          ? { routes: yield* HttpRouter.toHttpEffect(PlainInternal), methods: methodsOf(PlainInternalApi) }
+          : { routes: yield* HttpRouter.toHttpEffect(Internal), methods: methodsOf(InternalApi) }),
         // Postgres resolves `localhost` to either family.
         bind:
           params.internalHttpHost === "localhost"

@@ -1,5 +1,5 @@
 /**
- * Long-lived child processes that we own: the postmaster and `postgres --sync-safekeepers`.
+ * Child processes that we own: the postmaster, `postgres --sync-safekeepers`, `pg_dump`.
  *
  * Spawned by hand and not by `effect/process`, because the stop ladder, uid and gid, and the log pipe are ours. Every
  * descendant inherits file descriptor 3; its end tells without polling that the last of them is gone.
@@ -46,8 +46,8 @@ export interface SpawnOptions {
   readonly user: User | undefined
   /** Whole lines of stderr, without their ends. Called synchronously, must not block. */
   readonly onLine: (line: string) => void
-  /** Output of the process, where it is data; without it the process writes to our own stdout. */
-  readonly onStdout?: (chunk: Buffer) => void
+  /** Gets the output of the process, where it is data; without it the process writes to our own stdout. */
+  readonly onStdout?: (source: Readable) => void
 }
 
 /** Signals in the order in which they are tried, each with the time it is given. */
@@ -108,7 +108,7 @@ export const spawn = (options: SpawnOptions): Effect.Effect<Child, SpawnFailed> 
       child.once("error", failed)
       child.once("exit", (code, signal) => Deferred.doneUnsafe(exited, Effect.succeed({ code, signal })))
       child.once("close", () => Deferred.doneUnsafe(gone, Effect.void))
-      if (options.onStdout !== undefined) child.stdout?.on("data", options.onStdout)
+      if (child.stdout !== null) options.onStdout?.(child.stdout)
       if (child.stderr !== null) readLines(child.stderr, options.onLine)
       // Never written to: only its end matters.
       child.stdio[3]?.on("error", () => {})

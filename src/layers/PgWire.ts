@@ -27,6 +27,12 @@ export class PgError extends Data.TaggedError("PgError")<{
   readonly cause?: unknown
 }> {}
 
+/** Shutting down, restarting, not started yet. */
+const notThere = new Set(["57P01", "57P02", "57P03"])
+
+/** There is no server to talk to now: nobody answered, it went away, or it takes no connections. */
+export const isUnreachable = ({ code }: PgError): boolean => code === undefined || notThere.has(code)
+
 /** Answer to one statement, values as text. `columns` and `rows` are empty for a statement without a result. */
 export interface ResultSet {
   /** Command tag, such as `SELECT 3`. */

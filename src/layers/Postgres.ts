@@ -250,7 +250,7 @@ const make = Effect.gen(function* () {
         env: childEnv(token, { PGDATA: params.pgdata }),
         user: owner.user,
         onLine: log.onLine,
-        onStdout: (chunk) => void output.push(chunk)
+        onStdout: (source) => void source.on("data", (chunk: Buffer) => output.push(chunk))
       }),
       (child) =>
         Children.stop(child, syncLadder, params.pgdata, Effect.never).pipe(

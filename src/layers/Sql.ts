@@ -29,6 +29,8 @@ export type Use =
   | "collect_insights"
   | "set_role_grants"
   | "install_extension"
+  | "get_database_schema"
+  | "health_probe"
 
 export interface Limits {
   /** From the start until the server is ready for queries. */

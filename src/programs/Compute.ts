@@ -19,12 +19,14 @@ import { describe, describeLine } from "../domain/describe.ts"
 import type { Lsn } from "../domain/Lsn.ts"
 import { describeExit } from "../layers/Children.ts"
 import { ComputeNode, ConfigurationFailed, TerminationFailed } from "../layers/ComputeNode.ts"
+import { Loops } from "../layers/Loops.ts"
 import { Params } from "../layers/Params.ts"
 import { type Ending, exitCode, Postgres } from "../layers/Postgres.ts"
 import type { Job } from "./Job.ts"
 import { pullSpec } from "./reconfigure/pullSpec.ts"
 import { serve } from "./reconfigure/serve.ts"
 import { SyncFailed, syncAtEnd } from "./safekeepers.ts"
+import { stages } from "./startup/stages.ts"
 import { startCompute } from "./startup/startCompute.ts"
 
 /** How long an end or a failure stays readable over HTTP (reference/startup §21.3). */
@@ -32,6 +34,9 @@ const lingerTime = Duration.seconds(30)
 
 /** Lakebase mode: Postgres has to be up within this time (reference/startup §23). */
 const defaultInitTimeout = Duration.seconds(60)
+
+/** From the end of Postgres' service to the exit: the ladder of signals, the last sync, the lingering, and some. */
+const endLimit = Duration.minutes(5)
 
 export interface LifeOptions {
   /** Spec known at the start of the process; its status is `init` already. */
@@ -93,8 +98,11 @@ const attempt = (job: Job, tls: boolean) =>
     Effect.gen(function* () {
       const node = yield* ComputeNode
       const postgres = yield* Postgres
+      const loops = yield* Loops
       yield* postgres.forget
+      yield* loops.working("life", "start", Duration.sum(stages.start_compute, endLimit))
       const begun = yield* Effect.raceFirst(Effect.exit(start(job, tls)), Effect.as(node.terminateRequested, undefined))
+      yield* loops.working("life", "end", endLimit)
       if (begun === undefined) return terminated
       if (Exit.isFailure(begun)) {
         const error = Cause.squash(begun.cause)
@@ -120,7 +128,9 @@ const attempt = (job: Job, tls: boolean) =>
       yield* Effect.logInfo("Waiting for Postgres to exit").pipe(
         Effect.annotateLogs({ postmaster_pid: postmaster.pid })
       )
-      const served = yield* serve(postmaster, job.spec)
+      yield* loops.waiting("life")
+      const served = yield* loops.run("worker", serve(postmaster, job.spec))
+      yield* loops.working("life", "end", endLimit)
       if (served._tag !== "Exited") return served
       const text = `Postgres exited with code ${describeExit(served.exited)}, shutting down`
       yield* Effect.logInfo(text)
@@ -187,8 +197,10 @@ const afterFailure = (options: LifeOptions, job: Job) =>
   Effect.gen(function* () {
     const node = yield* ComputeNode
     const postgres = yield* Postgres
+    const loops = yield* Loops
     const synced = yield* Effect.result(settle(job))
     while (true) {
+      yield* loops.working("life", "end", endLimit)
       const next = yield* Effect.raceFirst(
         Effect.as(linger(options, "giving control plane 30s to collect the error before shutdown"), "over" as const),
         Effect.raceFirst(

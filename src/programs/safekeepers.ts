@@ -13,6 +13,7 @@ import type { Lsn } from "../domain/Lsn.ts"
 import * as LsnText from "../domain/Lsn.ts"
 import type { ParsedSpec } from "../domain/ParsedSpec.ts"
 import { ComputeNode } from "../layers/ComputeNode.ts"
+import * as Failpoints from "../layers/Failpoints.ts"
 import { Postgres } from "../layers/Postgres.ts"
 import { Safekeepers } from "../layers/Safekeepers.ts"
 import * as schedules from "../layers/schedules.ts"
@@ -79,6 +80,7 @@ export const syncAtStart = (spec: ParsedSpec) => {
 export const syncAtEnd = (spec: ParsedSpec): Effect.Effect<Lsn, SyncFailed, ComputeNode | Postgres | Safekeepers> =>
   Effect.gen(function* () {
     yield* Effect.logInfo("syncing safekeepers on shutdown")
+    yield* Failpoints.pass("terminate-before-sync")
     const agreed = yield* checkSynced(spec)
     const lsn =
       agreed ??

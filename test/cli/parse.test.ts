@@ -87,7 +87,8 @@ describe("the command line of the node", () => {
       buildTag: "latest",
       autoscaling: false,
       environment: undefined,
-      basebackupRetries: 10
+      basebackupRetries: 10,
+      failpoints: undefined
     })
     expect(params.postgres).toMatchObject({ host: "localhost", port: 55433, user: "cloud_admin", database: "postgres" })
     expect(params.environment).toEqual(env)

@@ -16,11 +16,13 @@ describe("the OpenAPI documents", () => {
       "GET /database_schema",
       "GET /dbs_and_roles",
       "GET /hadron_liveness_probe",
+      "GET /healthz",
       "GET /insights",
       "GET /lfc/offload",
       "GET /lfc/prewarm",
       "GET /metrics",
       "GET /metrics.json",
+      "GET /readyz",
       "GET /reconcile",
       "GET /status",
       "GET /timeline",
@@ -34,6 +36,7 @@ describe("the OpenAPI documents", () => {
     expect(routes(OpenApi.fromApi(InternalApi)).sort()).toEqual([
       "POST /extension_server/{filename}",
       "POST /extensions",
+      "POST /failpoints",
       "POST /grants",
       "POST /refresh_configuration"
     ])

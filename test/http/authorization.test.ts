@@ -179,7 +179,7 @@ describe("what needs no token", () => {
   it("S-059 metrics and the internal server", async () => {
     await using node = await start()
     expect((await request(node.externalPort, "GET /metrics")).status).toBe(200)
-    expect((await request(node.externalPort, "GET /autoscaling_metrics")).status).toBe(501)
+    expect((await request(node.externalPort, "GET /autoscaling_metrics")).status).toBe(500)
     expect((await node.internal("POST /extension_server/x")).status).toBe(412)
     // Test clients send their token everywhere.
     expect((await node.internal("POST /extension_server/x", withToken("abc"))).status).toBe(412)

@@ -2,15 +2,22 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
-import { ComputeSpec } from "../../src/domain/ComputeSpec.ts"
 import * as ComputeStatus from "../../src/domain/ComputeStatus.ts"
 import * as Lsn from "../../src/domain/Lsn.ts"
-import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { ConfigurationFailed, TerminationFailed } from "../../src/layers/ComputeNode.ts"
 import { Metrics } from "../../src/layers/Metrics.ts"
-import { configuration, eventsTo, jsonBody, request, spec, start, startTime, tenant, timeline } from "./harness.ts"
+import {
+  configuration,
+  eventsTo,
+  jsonBody,
+  parsedSpec,
+  request,
+  spec,
+  start,
+  startTime,
+  tenant,
+  timeline
+} from "./harness.ts"
 
 type Node = Awaited<ReturnType<typeof start>>
 
@@ -87,7 +94,7 @@ describe("GET /status", () => {
 
   it("shows the ids of the spec that is being started, times in their two spellings, and the error", async () => {
     await using node = await start()
-    const pending = Result.getOrThrow(ParsedSpec.parse(Schema.decodeUnknownSync(ComputeSpec)(spec)))
+    const pending = parsedSpec()
     await node.run(
       node.node.update((state) => ({ ...state, pending, lastActive: state.startTime + 1000, error: "a\n\nb" }))
     )
@@ -210,12 +217,12 @@ describe("gates", () => {
   /** With the status where they are let through; no Postgres listens here. */
   const running = [
     ["external", "POST /check_writability", {}, 500],
-    ["external", "GET /insights", {}, 501],
-    ["internal", "POST /extensions", jsonBody({ extension: "a", database: "b", version: "1" }), 501],
-    ["internal", "POST /grants", jsonBody({ database: "a", schema: "b", role: "c", privileges: [] }), 501]
+    ["external", "GET /insights", {}, 503],
+    ["internal", "POST /extensions", jsonBody({ extension: "a", database: "b", version: "1" }), 503],
+    ["internal", "POST /grants", jsonBody({ database: "a", schema: "b", role: "c", privileges: [] }), 503]
   ] as const
 
-  it.each(statuses)("S-072 routes that need a running compute, in status %s", async (status) => {
+  it.each(statuses)("S-072 S-138 routes that need a running compute, in status %s", async (status) => {
     await using node = await start({ events: eventsTo[status], params: { postgres: nobody } })
     for (const [server, what, call, letThrough] of running) {
       const reply = await node[server](what, call)
@@ -248,26 +255,119 @@ describe("gates", () => {
     expect(text).toContain("\npg_cctl_pagestream_request_errors_total 1\n")
   })
 
-  it("GET /dbs_and_roles is 503 where no Postgres listens", async () => {
+  it.each([
+    ["external", "GET /dbs_and_roles", {}, "cannot connect to localhost:1"],
+    ["external", "GET /database_schema?database=a", {}, "cannot connect to localhost:1"],
+    ["external", "GET /hadron_liveness_probe", {}, "cannot connect to localhost:1"],
+    ["external", "GET /insights", {}, "cannot connect to localhost:1"],
+    [
+      "internal",
+      "POST /extensions",
+      jsonBody({ extension: "a", database: "b", version: "1" }),
+      "failed to install extension: Failed to connect to the database: cannot connect to localhost:1"
+    ],
+    [
+      "internal",
+      "POST /grants",
+      jsonBody({ database: "a", schema: "b", role: "c", privileges: [] }),
+      "failed to grant role privileges to the schema: Failed to connect to the database: cannot connect to localhost:1"
+    ]
+  ] as const)("H3 %s %s is 503 where no Postgres listens", async (server, what, call, error) => {
     await using node = await start({ events: eventsTo.running, params: { postgres: nobody } })
-    const reply = await node.external("GET /dbs_and_roles")
-    expect([reply.status, reply.json]).toEqual([503, { error: "cannot connect to localhost:1" }])
+    const reply = await node[server](what, call)
+    expect([reply.status, reply.json]).toEqual([503, { error }])
   })
 
-  it("the rest is not there yet, and says so", async () => {
-    await using node = await start({ events: eventsTo.running, params: { remoteExtBaseUrl: "http://x" } })
-    for (const what of [
-      "POST /lfc/prewarm",
-      "DELETE /lfc/prewarm",
-      "POST /lfc/offload",
-      "GET /database_schema?database=a",
-      "GET /hadron_liveness_probe",
-      "GET /autoscaling_metrics"
-    ]) {
-      const reply = await node.external(what)
-      expect([reply.status, reply.json], what).toEqual([501, { error: expect.stringMatching(/ is not implemented$/u) }])
+  it("GET /autoscaling_metrics is 500 where no neon extension listens", async () => {
+    await using node = await start({ events: eventsTo.running })
+    const reply = await node.external("GET /autoscaling_metrics")
+    expect([reply.status, reply.json]).toEqual([
+      500,
+      { error: "connecting to communicator control socket: No such file or directory (os error 2)" }
+    ])
+  })
+})
+
+describe("routes whose machinery is not there", () => {
+  const remote = { public_extensions: ["public"], custom_extensions: null, library_index: {}, extension_data: {} }
+  const extension = { control_data: {}, archive_path: "x" }
+  const files = {
+    remote_extensions: {
+      ...remote,
+      custom_extensions: ["custom", "missing"],
+      library_index: { lib: "custom", foo: "public", forbidden: "secret" },
+      extension_data: { public: extension, custom: extension, secret: extension }
     }
-    expect((await node.internal("POST /extension_server/a")).status).toBe(501)
+  }
+  const promote = (mode: string) => jsonBody({ spec: { ...spec, mode }, wal_flush_lsn: "0/10" })
+
+  it.each([
+    ["POST /lfc/prewarm", {}],
+    ["POST /lfc/prewarm?from_endpoint=ep-1", {}],
+    ["POST /lfc/offload", {}],
+    ["POST /promote", promote("Primary")]
+  ] as const)("%s is 412 without a spec", async (what, call) => {
+    await using node = await start()
+    const reply = await node.external(what, call)
+    expect([reply.status, reply.json]).toEqual([412, refused("empty")])
+  })
+
+  it.each(["POST /lfc/prewarm", "POST /lfc/offload"])("%s is 501 with a spec", async (what) => {
+    await using node = await start({ events: eventsTo.running, live: parsedSpec() })
+    const reply = await node.external(what)
+    expect([reply.status, reply.json]).toEqual([501, { error: expect.stringMatching(/ is not implemented$/u) }])
+  })
+
+  it("DELETE /lfc/prewarm is 202 without a body, as nothing is under way", async () => {
+    await using node = await start()
+    const reply = await node.external("DELETE /lfc/prewarm")
+    expect([reply.status, reply.text, reply.headers["content-length"]]).toEqual([202, "", "0"])
+    expect((await node.external("GET /lfc/prewarm")).json).toEqual({ status: "not_prewarmed" })
+  })
+
+  it("POST /promote looks at the body, then at the mode of the compute", async () => {
+    await using primary = await start({ events: eventsTo.running, live: parsedSpec() })
+    const { tenant_id: _, ...anonymous } = spec
+    const invalid = await primary.external("POST /promote", jsonBody({ spec: anonymous, wal_flush_lsn: "0/10" }))
+    expect([invalid.status, invalid.json]).toEqual([400, { error: "tenant id should be provided" }])
+    const reply = await primary.external("POST /promote", promote("Primary"))
+    expect([reply.status, reply.json]).toEqual([
+      500,
+      { status: "failed", error: 'compute mode "primary" is not replica' }
+    ])
+    await using replica = await start({ events: eventsTo.running, live: parsedSpec({ mode: "Replica" }) })
+    expect((await replica.external("POST /promote", promote("Primary"))).status).toBe(501)
+  })
+
+  it("POST /extension_server is 412 without storage or spec, 409 where the spec says nothing, then 404", async () => {
+    const params = { remoteExtBaseUrl: "http://127.0.0.1:1/" }
+    const answer = async (node: Node, file: string) => {
+      const { json, status } = await node.internal(`POST /extension_server/${file}`)
+      return [status, Object(json).error]
+    }
+    await using bare = await start({ live: parsedSpec(files) })
+    expect(await answer(bare, "public")).toEqual([412, "remote storage is not configured"])
+    await using empty = await start({ params })
+    expect(await answer(empty, "public")).toEqual([412, "invalid compute status: empty"])
+    await using silent = await start({ params, live: parsedSpec() })
+    expect(await answer(silent, "public")).toEqual([409, "information about remote extensions is unavailable"])
+    await using node = await start({ params, live: parsedSpec(files) })
+    for (const [file, expected] of [
+      ["public", [501, "the download of extensions is not implemented"]],
+      ["custom", [501, "the download of extensions is not implemented"]],
+      ["nope", [404, "extension nope is not found"]],
+      ["secret", [404, "extension secret is not found"]],
+      ["missing", [404, "real_ext_name missing is not found"]],
+      ["lib.so.1?is_library=true", [501, "the download of extensions is not implemented"]],
+      ["foo.sonic.so?is_library=true", [501, "the download of extensions is not implemented"]],
+      ["nope.so?is_library=true", [404, "library nope is not found"]],
+      ["toString?is_library=true", [404, "library toString is not found"]],
+      ["forbidden?is_library=true", [404, "extension secret is not found"]],
+      ["a%20b/c?is_library=false", [404, "extension a b/c is not found"]]
+    ] as const) {
+      expect(await answer(node, file), file).toEqual(expected)
+    }
+    expect((await node.internal("POST /extension_server/public?is_library=1")).status).toBe(400)
   })
 })
 

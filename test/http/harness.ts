@@ -6,14 +6,21 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Jwk } from "../../src/domain/ComputeConfig.ts"
 import type { ComputeParams } from "../../src/domain/ComputeParams.ts"
+import { ComputeSpec } from "../../src/domain/ComputeSpec.ts"
 import * as ComputeState from "../../src/domain/ComputeState.ts"
 import type { ComputeEvent } from "../../src/domain/ComputeStatus.ts"
+import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { HttpServers } from "../../src/http/serve.ts"
 import { ComputeNode } from "../../src/layers/ComputeNode.ts"
+import * as Failpoints from "../../src/layers/Failpoints.ts"
+import * as Loops from "../../src/layers/Loops.ts"
 import { Metrics } from "../../src/layers/Metrics.ts"
+import * as Owner from "../../src/layers/Owner.ts"
 import { Params } from "../../src/layers/Params.ts"
 import { Sql } from "../../src/layers/Sql.ts"
 
@@ -54,7 +61,8 @@ const params: ComputeParams = {
   buildTag: "latest",
   autoscaling: false,
   environment: {},
-  basebackupRetries: 10
+  basebackupRetries: 10,
+  failpoints: undefined
 }
 
 // --- tokens --------------------------------------------------------------------------------------------------------
@@ -161,9 +169,13 @@ export const raw = (port: number, bytes: string | Buffer, end = false): Promise<
 export interface NodeOptions {
   readonly params?: Partial<ComputeParams>
   readonly keys?: ReadonlyArray<Jwk>
+  /** The spec that is live. */
+  readonly live?: ParsedSpec.ParsedSpec
   /** What happened to the node before the test. */
   readonly events?: ReadonlyArray<ComputeEvent>
   readonly log?: (line: string) => void
+  /** What the loops of the process do; there are none otherwise. */
+  readonly loops?: ReturnType<typeof Loops.make>
 }
 
 /** Path of events to a status. */
@@ -185,10 +197,19 @@ const layerOf = (options: NodeOptions) => {
   const capture = Logger.layer([
     Logger.make<unknown, void>(({ logLevel, message }) => options.log?.(`${logLevel} ${[message].flat().join(" ")}`))
   ])
+  const { failpoints } = options.params ?? {}
   return HttpServers.layer.pipe(
-    Layer.provide(Sql.layer),
+    Layer.provide([
+      Sql.layer,
+      Owner.Owner.layer(undefined),
+      Layer.succeed(Loops.Loops, options.loops ?? Loops.make()),
+      failpoints === undefined ? Layer.empty : Failpoints.layer(failpoints, Effect.void)
+    ]),
     Layer.provideMerge([
-      ComputeNode.layer(ComputeState.initial(startTime, { keys: options.keys ?? [jwkOf(ownKey)] })),
+      ComputeNode.layer({
+        ...ComputeState.initial(startTime, { keys: options.keys ?? [jwkOf(ownKey)] }),
+        spec: options.live
+      }),
       Metrics.layer("latest"),
       Layer.succeed(Params, { ...params, ...options.params })
     ]),
@@ -249,6 +270,10 @@ export const spec = {
   skip_pg_catalog_updates: true
 }
 export const configuration = { spec, compute_ctl_config: { jwks: { keys: [] }, tls: null } }
+
+/** That spec as the program gets it, with some members changed. */
+export const parsedSpec = (changes: Readonly<Record<string, unknown>> = {}): ParsedSpec.ParsedSpec =>
+  Result.getOrThrow(ParsedSpec.parse(Schema.decodeUnknownSync(ComputeSpec)({ ...spec, ...changes })))
 
 export const jsonBody = (body: unknown): Call => ({
   body: typeof body === "string" ? body : JSON.stringify(body),

@@ -25,7 +25,9 @@ describe("paths and methods", () => {
       "GET /database_schema",
       "GET /dbs_and_roles",
       "GET /insights",
-      "GET /hadron_liveness_probe"
+      "GET /hadron_liveness_probe",
+      "GET /healthz",
+      "GET /readyz"
     ]
     const internal = ["POST /extension_server/x", "POST /extensions", "POST /grants", "POST /refresh_configuration"]
     for (const what of external) {
@@ -48,6 +50,7 @@ describe("paths and methods", () => {
     ["external", "GET /status%2F"],
     ["external", "GET /status/x"],
     ["internal", "POST /failpoints"],
+    ["internal", "GET /failpoints"],
     ["internal", "POST /extension_server"],
     ["internal", "POST /extension_server/"],
     ["internal", "GET /extension_server/"],

@@ -52,14 +52,14 @@ export class ControlGroup extends HttpApiGroup.make("control")
     HttpApiEndpoint.post("promote", "/promote", {
       payload: PromoteConfig,
       success: S.PromoteResponse,
-      error: [S.PromoteFailed, E.NotImplemented.wire]
+      error: [S.PromoteFailed, E.PreconditionFailed.wire, E.NotImplemented.wire]
     })
       .middleware(JsonBody)
       .annotate(OpenApi.Summary, "Make a replica the primary"),
     HttpApiEndpoint.get("liveness", "/hadron_liveness_probe", {
       success: Schema.Literal("ok"),
-      error: [E.InternalError.wire, E.NotImplemented.wire]
-    }).annotate(OpenApi.Summary, "Whether Postgres accepts connections")
+      error: E.Unavailable.wire
+    }).annotate(OpenApi.Summary, "Whether Postgres is alive")
   )
   .middleware(Decoding)
   .middleware(Authorization) {}
@@ -74,19 +74,19 @@ export class LfcGroup extends HttpApiGroup.make("lfc")
     HttpApiEndpoint.post("prewarm", "/lfc/prewarm", {
       query: { from_endpoint: Schema.optionalKey(Schema.String) },
       success: HttpApiSchema.Accepted,
-      error: [E.TooManyRequests.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.TooManyRequests.wire, E.NotImplemented.wire]
     }).annotate(OpenApi.Summary, "Fill the cache from the state that an endpoint has offloaded"),
-    HttpApiEndpoint.delete("cancelPrewarm", "/lfc/prewarm", {
-      success: HttpApiSchema.Accepted,
-      error: E.NotImplemented.wire
-    }).annotate(OpenApi.Summary, "Stop filling the cache"),
+    HttpApiEndpoint.delete("cancelPrewarm", "/lfc/prewarm", { success: HttpApiSchema.Accepted }).annotate(
+      OpenApi.Summary,
+      "Stop filling the cache"
+    ),
     HttpApiEndpoint.get("offloadState", "/lfc/offload", { success: S.LfcOffloadState }).annotate(
       OpenApi.Summary,
       "How far storing the state of the cache has come"
     ),
     HttpApiEndpoint.post("offload", "/lfc/offload", {
       success: HttpApiSchema.Accepted,
-      error: [E.TooManyRequests.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.TooManyRequests.wire, E.NotImplemented.wire]
     }).annotate(OpenApi.Summary, "Store the state of the cache")
   )
   .middleware(Decoding)
@@ -100,10 +100,10 @@ export class DatabaseGroup extends HttpApiGroup.make("database")
       error: [E.PreconditionFailed.wire, E.InternalError.wire]
     }).annotate(OpenApi.Summary, "Write a row"),
     HttpApiEndpoint.get("schema", "/database_schema", {
-      query: { database: Schema.String },
+      query: { database: S.Name },
       // Plain SQL, under the content type that callers know.
       success: HttpApiSchema.StreamUint8Array({ contentType: "application/json" }),
-      error: [E.NotFound.wire, E.InternalError.wire, E.Unavailable.wire, E.NotImplemented.wire]
+      error: [E.NotFound.wire, E.InternalError.wire, E.Unavailable.wire]
     }).annotate(OpenApi.Summary, "Dump of the schema of a database, as SQL"),
     HttpApiEndpoint.get("catalogObjects", "/dbs_and_roles", {
       success: S.CatalogObjects,
@@ -111,7 +111,7 @@ export class DatabaseGroup extends HttpApiGroup.make("database")
     }).annotate(OpenApi.Summary, "All databases and roles"),
     HttpApiEndpoint.get("insights", "/insights", {
       success: S.Insights,
-      error: [E.PreconditionFailed.wire, E.Unavailable.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.InternalError.wire, E.Unavailable.wire]
     }).annotate(OpenApi.Summary, "Statements that take longest")
   )
   .middleware(Decoding)
@@ -124,10 +124,22 @@ export class MetricsGroup extends HttpApiGroup.make("metrics").add(
   }).annotate(OpenApi.Summary, "Metrics of compute_ctl, as Prometheus text"),
   HttpApiEndpoint.get("autoscaling", "/autoscaling_metrics", {
     success: HttpApiSchema.StreamUint8Array({ contentType: "application/text" }),
-    error: [E.InternalError.wire, E.NotImplemented.wire]
+    error: E.InternalError.wire
   }).annotate(OpenApi.Summary, "Metrics of the local file cache, as Postgres gives them")
 ) {}
 
+/** For whoever restarts nodes and sends users to them; no token either. */
+export class HealthGroup extends HttpApiGroup.make("health").add(
+  HttpApiEndpoint.get("healthz", "/healthz", { success: S.Health, error: E.Unavailable.wire }).annotate(
+    OpenApi.Summary,
+    "Whether the loops of the process make progress; 503 names the one that does not"
+  ),
+  HttpApiEndpoint.get("readyz", "/readyz", { success: S.Readiness, error: E.Unavailable.wire }).annotate(
+    OpenApi.Summary,
+    "Whether a spec is live and Postgres accepts connections"
+  )
+) {}
+
 export class ExternalApi extends HttpApi.make("external")
-  .add(ControlGroup, LfcGroup, DatabaseGroup, MetricsGroup)
+  .add(ControlGroup, LfcGroup, DatabaseGroup, MetricsGroup, HealthGroup)
   .annotate(OpenApi.Title, "compute_ctl, external server") {}

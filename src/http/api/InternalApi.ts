@@ -24,7 +24,7 @@ export class ExtensionsGroup extends HttpApiGroup.make("extensions")
     HttpApiEndpoint.post("install", "/extensions", {
       payload: S.InstallExtensionRequest,
       success: S.InstallExtensionResponse.pipe(HttpApiSchema.status(201)),
-      error: [E.PreconditionFailed.wire, E.InternalError.wire, E.NotImplemented.wire]
+      error: [E.PreconditionFailed.wire, E.InternalError.wire, E.Unavailable.wire]
     })
       .middleware(JsonBody)
       .annotate(OpenApi.Summary, "Create an extension in a database, or update it")
@@ -35,7 +35,7 @@ export class GrantsGroup extends HttpApiGroup.make("grants").add(
   HttpApiEndpoint.post("grant", "/grants", {
     payload: S.SchemaGrant,
     success: S.SchemaGrant.pipe(HttpApiSchema.status(201)),
-    error: [E.PreconditionFailed.wire, E.InternalError.wire, E.NotImplemented.wire]
+    error: [E.PreconditionFailed.wire, E.InternalError.wire, E.Unavailable.wire]
   })
     .middleware(JsonBody)
     .annotate(OpenApi.Summary, "Grant privileges on a schema to a role")
@@ -48,6 +48,17 @@ export class RefreshGroup extends HttpApiGroup.make("refresh").add(
   }).annotate(OpenApi.Summary, "Tell that the configuration may be stale")
 ) {}
 
+/** For tests. Only where the process was started with `--enable-failpoints`; else there is no such path. */
+export class FailpointsGroup extends HttpApiGroup.make("failpoints").add(
+  HttpApiEndpoint.post("configureFailpoints", "/failpoints", {
+    payload: S.Failpoints,
+    success: HttpApiSchema.Empty(200),
+    error: E.BadRequest.wire
+  })
+    .middleware(JsonBody)
+    .annotate(OpenApi.Summary, "Make named places fail, wait or exit; 404 without `--enable-failpoints`")
+) {}
+
 /** OpenAPI has no wildcards: the rest of the path gets its name. */
 const nameWildcard = (document: object) =>
   JSON.parse(
@@ -56,7 +67,13 @@ const nameWildcard = (document: object) =>
       .replace('"name":"*"', '"name":"filename"')
   )
 
-export class InternalApi extends HttpApi.make("internal")
+const Plain = HttpApi.make("internal")
   .add(ExtensionsGroup, GrantsGroup, RefreshGroup)
   .annotate(OpenApi.Title, "compute_ctl, internal server")
-  .annotate(OpenApi.Transform, nameWildcard) {}
+  .annotate(OpenApi.Transform, nameWildcard)
+
+/** What a node serves unless it was started with `--enable-failpoints`. */
+export class PlainInternalApi extends Plain {}
+
+/** All routes. */
+export class InternalApi extends Plain.add(FailpointsGroup) {}

@@ -148,10 +148,13 @@ export const Insights = Schema.Struct({
   pg_stat_statements: Schema.Array(Schema.Record(Schema.String, Schema.Json))
 }).annotate({ identifier: "Insights" })
 
+/** Name of something in Postgres, which cannot hold a NUL. */
+export const Name = Schema.String.check(Schema.isPattern(/^[^\0]*$/u, { expected: "a text without NUL" }))
+
 export const InstallExtensionRequest = Schema.Struct({
-  extension: Schema.String,
-  database: Schema.String,
-  version: Schema.String
+  extension: Name,
+  database: Name,
+  version: Name
 }).annotate({ identifier: "InstallExtensionRequest" })
 
 export const InstallExtensionResponse = Schema.Struct({
@@ -176,8 +179,28 @@ export const Privilege = Schema.Literals([
 
 /** Body of `POST /grants`, echoed by its answer. */
 export const SchemaGrant = Schema.Struct({
-  database: Schema.String,
-  schema: Schema.String,
+  database: Name,
+  schema: Name,
   privileges: Schema.Array(Privilege),
-  role: Schema.String
+  role: Name
 }).annotate({ identifier: "SchemaGrant" })
+
+export const Health = Schema.Struct({
+  loops: Schema.Array(
+    Schema.Struct({
+      name: Schema.String,
+      work: Schema.NullOr(Schema.String).annotate({ description: "null: it waits for something to do" }),
+      for_ms: Schema.Natural
+    })
+  ).annotate({ description: "What keeps the node going" })
+}).annotate({ identifier: "Health" })
+export type Health = typeof Health.Type
+
+export const Readiness = Schema.Struct({ status: ComputeStatus }).annotate({ identifier: "Readiness" })
+
+export const Failpoints = Schema.Array(
+  Schema.Struct({
+    name: Schema.String,
+    actions: Schema.String.annotate({ description: "As `2*sleep(10)->return(text)`, `pause`, `exit`, `off`" })
+  })
+).annotate({ identifier: "Failpoints" })

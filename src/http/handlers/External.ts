@@ -1,4 +1,4 @@
-/** What the routes of the external server do. Source: reference/http-api §7. */
+/** Life of the compute, and its file cache. Source: reference/http-api §7. */
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -8,11 +8,9 @@ import { type ComputeState, visibleSpec } from "../../domain/ComputeState.ts"
 import * as Lsn from "../../domain/Lsn.ts"
 import * as ParsedSpec from "../../domain/ParsedSpec.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
-import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
-import type { PgError } from "../../layers/PgWire.ts"
 import { Sql } from "../../layers/Sql.ts"
-import { catalogObjects, checkWritability } from "../../programs/catalog/inquiries.ts"
+import { ping } from "../../programs/inquiries/probe.ts"
 import * as E from "../api/Errors.ts"
 import { ExternalApi } from "../api/ExternalApi.ts"
 import type {
@@ -23,7 +21,7 @@ import type {
   StartupTimeline
 } from "../api/Schemas.ts"
 import { requireInQuery } from "../requests.ts"
-import { notImplemented, refusedBy, requireRunning } from "./gate.ts"
+import { notImplemented, refusedBy, requireSpec } from "./gate.ts"
 
 /** Milliseconds since the epoch as RFC 3339 in UTC. */
 const rfc3339 = (millis: number): string => new Date(millis).toISOString()
@@ -79,6 +77,7 @@ export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handle
   Effect.gen(function* () {
     const node = yield* ComputeNode
     const params = yield* Params
+    const sql = yield* Sql
     const status = Effect.map(node.state, statusResponse)
 
     return handlers
@@ -118,55 +117,41 @@ export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handle
           return yield* Effect.mapError(asked.success, ({ message }) => new E.InternalError({ message }))
         })
       )
-      .handle("promote", ({ payload }) => Effect.andThen(resolve(payload.spec), notImplemented("promotion")))
-      .handle("liveness", () => notImplemented("the liveness probe"))
+      .handle("promote", ({ payload }) =>
+        Effect.gen(function* () {
+          yield* resolve(payload.spec)
+          const { spec } = yield* requireSpec(node)
+          if (spec.mode._tag !== "Replica") {
+            const error = `compute mode "${spec.mode._tag.toLowerCase()}" is not replica`
+            return yield* Effect.fail({ status: "failed", error } as const)
+          }
+          return yield* notImplemented("promotion")
+        })
+      )
+      .handle("liveness", () =>
+        ping.pipe(
+          Effect.as("ok" as const),
+          Effect.provideService(Sql, sql),
+          Effect.mapError(({ message }) => new E.Unavailable({ message }))
+        )
+      )
   })
 )
 
 export const layerLfc = HttpApiBuilder.group(ExternalApi, "lfc", (handlers) =>
-  handlers
-    .handle("prewarmState", () => Effect.succeed<LfcPrewarmState>({ status: "not_prewarmed" }))
-    .handle("prewarm", ({ query, request }) =>
-      Effect.andThen(requireInQuery(request, "from_endpoint", query.from_endpoint), notImplemented("prewarming"))
-    )
-    .handle("cancelPrewarm", () => notImplemented("prewarming"))
-    .handle("offloadState", () => Effect.succeed<LfcOffloadState>({ status: "not_offloaded" }))
-    .handle("offload", () => notImplemented("offloading"))
-)
-
-/** Postgres that cannot be reached is not there; whatever else it says is its answer. */
-const refusedBySql = ({ cause, code, message }: PgError) =>
-  code === undefined && cause !== undefined ? new E.Unavailable({ message }) : new E.InternalError({ message })
-
-export const layerDatabase = HttpApiBuilder.group(ExternalApi, "database", (handlers) =>
   Effect.gen(function* () {
-    const running = requireRunning(yield* ComputeNode)
-    const sql = yield* Sql
+    const spec = requireSpec(yield* ComputeNode)
 
     return handlers
-      .handle("checkWritability", () =>
-        Effect.andThen(
-          running,
-          checkWritability().pipe(
-            Effect.provideService(Sql, sql),
-            Effect.mapError(({ message }) => new E.InternalError({ message }))
-          )
+      .handle("prewarmState", () => Effect.succeed<LfcPrewarmState>({ status: "not_prewarmed" }))
+      .handle("prewarm", ({ query, request }) =>
+        requireInQuery(request, "from_endpoint", query.from_endpoint).pipe(
+          Effect.andThen(spec),
+          Effect.andThen(notImplemented("prewarming"))
         )
       )
-      .handle("schema", () => notImplemented("the dump of a schema"))
-      .handle("catalogObjects", () =>
-        catalogObjects().pipe(Effect.provideService(Sql, sql), Effect.mapError(refusedBySql))
-      )
-      .handle("insights", () => Effect.andThen(running, notImplemented("insights")))
-  })
-)
-
-export const layerMetrics = HttpApiBuilder.group(ExternalApi, "metrics", (handlers) =>
-  Effect.gen(function* () {
-    const metrics = yield* Metrics
-
-    return handlers
-      .handle("prometheus", () => metrics.render)
-      .handle("autoscaling", () => notImplemented("the metrics for autoscaling"))
+      .handle("cancelPrewarm", () => Effect.void) // nothing is ever under way
+      .handle("offloadState", () => Effect.succeed<LfcOffloadState>({ status: "not_offloaded" }))
+      .handle("offload", () => Effect.andThen(spec, notImplemented("offloading")))
   })
 )

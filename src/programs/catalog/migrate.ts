@@ -9,6 +9,7 @@ import { type Migration, migrations } from "../../domain/catalog/migrations.ts"
 import { literal } from "../../domain/catalog/quoting.ts"
 import { migrationSchema } from "../../domain/catalog/stateTable.ts"
 import { describeLine } from "../../domain/describe.ts"
+import * as Failpoints from "../../layers/Failpoints.ts"
 import { PgError, type Session } from "../../layers/PgWire.ts"
 import { Sql } from "../../layers/Sql.ts"
 
@@ -53,6 +54,9 @@ const runOne = (session: Session, { id, sql }: Migration) =>
     yield* Effect.logInfo(sql === undefined ? `Skipping migration id=${id}` : `Running migration id=${id}:\n${sql}`)
     yield* step("BEGIN", `begin transaction for migration ${id}`)
     if (sql !== undefined) yield* step(sql, `apply migration ${id}`)
+    if ((yield* Failpoints.hit("compute-migration")) === String(id)) {
+      yield* failed(id, `migration ${id} was configured to fail because of a failpoint`)(undefined)
+    }
     yield* step(`UPDATE ${table} SET id = ${id}`, `update ${table} to ${id}`)
     yield* step("COMMIT", `commit transaction for migration ${id}`)
     yield* Effect.logInfo(`Finished migration id=${id}`)

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type { JwkSet } from "../../domain/ComputeConfig.ts"
 import * as ParsedSpec from "../../domain/ParsedSpec.ts"
 import { ConfigRefused, ControlPlane } from "../../layers/ControlPlane.ts"
+import * as Failpoints from "../../layers/Failpoints.ts"
 
 /** What was pulled cannot be brought up; asking again before somebody has changed it does not help. */
 export class SpecRefused extends Data.TaggedError("SpecRefused")<{ readonly message: string }> {}
@@ -24,6 +25,7 @@ const detached: Pulled = { _tag: "Detached" }
 export const pullSpec = Effect.fn("pull_spec")(function* (running: ParsedSpec.ParsedSpec | undefined) {
   const controlPlane = yield* ControlPlane
   const config = yield* controlPlane.fetch
+  yield* Failpoints.pass("refresh-after-fetch")
   if (config.detached) {
     yield* Effect.logWarning("this compute is no longer attached to any storage")
     return detached

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
 import { DataDirectory } from "../../layers/DataDirectory.ts"
+import * as Failpoints from "../../layers/Failpoints.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Postgres } from "../../layers/Postgres.ts"
 import { configureAsPrimary } from "../catalog/configure.ts"
@@ -20,6 +21,7 @@ export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec,
   const postgres = yield* Postgres
   const metrics = yield* Metrics
   const node = yield* ComputeNode
+  yield* Failpoints.pass("compute-configuration-before-apply")
   yield* directory.writeConf(yield* renderConf(spec))
   yield* reloadConfirmed(postgres.reload)
   yield* configureAsPrimary(spec, "reconfigure", {

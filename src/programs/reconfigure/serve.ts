@@ -8,6 +8,7 @@
 import { isDeepStrictEqual } from "node:util"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
@@ -17,6 +18,7 @@ import { describe, describeLine } from "../../domain/describe.ts"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
 import type { Exited } from "../../layers/Children.ts"
 import { ComputeNode, ConfigurationFailed } from "../../layers/ComputeNode.ts"
+import { Loops } from "../../layers/Loops.ts"
 import type { Postmaster } from "../../layers/Postgres.ts"
 import * as schedules from "../../layers/schedules.ts"
 import type { Job } from "../Job.ts"
@@ -37,6 +39,9 @@ const content = ({ spec }: ParsedSpec) => ({ ...spec, operation_uuid: undefined 
 const same = (a: ParsedSpec | undefined, b: ParsedSpec): boolean =>
   a !== undefined && isDeepStrictEqual(content(a), content(b))
 
+/** An apply is bounded by the deadlines of its statements; one that takes longer than this is stuck. */
+const workLimit = Duration.minutes(60)
+
 /** The machinery of the catalogs is large and needed late. */
 const reconfigure = (spec: ParsedSpec, full: boolean) =>
   Effect.flatMap(
@@ -47,6 +52,7 @@ const reconfigure = (spec: ParsedSpec, full: boolean) =>
 export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
   Effect.gen(function* () {
     const node = yield* ComputeNode
+    const loops = yield* Loops
     let applied: ParsedSpec | undefined = first
     let current = first
 
@@ -68,6 +74,11 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
         )
       })
 
+    const busy =
+      (what: string) =>
+      <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+        Effect.ensuring(Effect.andThen(loops.working("worker", what, workLimit), work), loops.waiting("worker"))
+
     const live =
       (spec: ParsedSpec) =>
       (state: ComputeState): ComputeState => ({ ...state, spec, pending: undefined })
@@ -87,7 +98,7 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
         yield* Effect.logError(`could not configure compute node: ${describeLine(error)}`)
         yield* node.transition("configuration_failed", (state) => ({ ...state, pending: undefined, error: text }))
         if (job.done !== undefined) yield* Deferred.fail(job.done, new ConfigurationFailed({ message: text }))
-      })
+      }).pipe(busy("configure"))
 
     /** One fetch and one apply; whether there was something to do. */
     const attempt = Effect.gen(function* () {
@@ -110,7 +121,8 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
           Effect.logError(`Refresh configuration: ${describeLine(error)}`),
           Effect.ignore(node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) })))
         )
-      )
+      ),
+      busy("refresh")
     )
 
     const refresh = attempt.pipe(

@@ -1,7 +1,7 @@
 /**
  * The stages of a start, in their order: the one place that names them.
  *
- * Span, histogram label, timeline row, log annotation and deadline come from here. The names are those that dashboards
+ * Span, histogram label, timeline row, failpoint and deadline come from here. The names are those that dashboards
  * of the original filter by (reference/startup §9, golden traces).
  */
 
@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { describeLine } from "../../domain/describe.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
+import * as Failpoints from "../../layers/Failpoints.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 
 /** Longest time that a stage may take. It bounds everything in it: attempts, pauses, waits for others. */
@@ -38,7 +39,9 @@ export class StageTimedOut extends Data.TaggedError("StageTimedOut")<{ readonly 
 /** Runs a stage under its name. */
 export const stage =
   (name: StageName) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | StageTimedOut, R | ComputeNode | Metrics> =>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | StageTimedOut | Failpoints.FailpointHit, R | ComputeNode | Metrics> =>
     Effect.gen(function* () {
       const node = yield* ComputeNode
       const metrics = yield* Metrics
@@ -47,7 +50,7 @@ export const stage =
         ...state,
         timeline: [...state.timeline, { stage: name, started, duration: undefined, error: undefined }]
       }))
-      const finish = (exit: Exit.Exit<A, E | StageTimedOut>) =>
+      const finish = (exit: Exit.Exit<A, E | StageTimedOut | Failpoints.FailpointHit>) =>
         Effect.gen(function* () {
           const duration = (yield* Clock.currentTimeMillis) - started
           const error = Exit.isFailure(exit) ? describeLine(Cause.squash(exit.cause)) : undefined
@@ -59,7 +62,7 @@ export const stage =
           }))
           yield* metrics.observeStage(name, duration / 1000)
         })
-      return yield* self.pipe(
+      return yield* Effect.andThen(Failpoints.pass(name), self).pipe(
         Effect.timeoutOrElse({
           duration: stages[name],
           orElse: () => Effect.fail(new StageTimedOut({ stage: name }))

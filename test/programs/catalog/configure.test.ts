@@ -41,7 +41,8 @@ const paramsOf = (pgdata: string, postgres: ComputeParams["postgres"]): ComputeP
   buildTag: "test",
   autoscaling: false,
   environment: {},
-  basebackupRetries: 0
+  basebackupRetries: 0,
+  failpoints: undefined
 })
 
 /** Configures, and tells what the override file held at each reload. */
