@@ -85,6 +85,8 @@ export interface Bed {
 export interface BedOptions {
   readonly pageservers?: number
   readonly safekeepers?: number
+  /** Other binaries than those that come with the program. */
+  readonly postgres?: NonNullable<LocalStorage.Options["postgres"]>
 }
 
 const defined = (members: Json): Json =>

@@ -35,7 +35,9 @@ const requireDatabase = Effect.fnUntraced(function* (database: string) {
 const begun = <E>(source: Stream.Stream<Uint8Array, E>) =>
   Effect.gen(function* () {
     const pull = yield* Stream.toPull(source)
-    const first = yield* Pull.catchDone(pull, () => Effect.succeed<ReadonlyArray<Uint8Array>>([]))
+    const first = yield* Pull.catchDone(pull, () =>
+      Effect.fail(new PgDump.PgDumpFailed({ message: "failed to execute pg_dump: it printed nothing" }))
+    )
     return Stream.concat(Stream.fromIterable(first), Stream.fromPull(Effect.succeed(pull)))
   })
 
