@@ -1,7 +1,7 @@
 /**
  * Which calls are made again when no answer came, or a 503. Browser safe.
  *
- * What only asks is: GET. Of the others those that do nothing more the second time; the rest may have been done although
+ * What only asks is: GET, but for probes. Of the others those that do nothing more the second time; the rest may have been done although
  * no answer came, so that is for the caller to find out.
  */
 import * as Effect from "effect/Effect"
@@ -18,7 +18,7 @@ type Groups =
 
 type Name = HttpApiGroup.Endpoints<Groups>["identifier"]
 
-/** Routes that are not GET, with the reason. What is missing here is never made again. */
+/** Routes that are not GET, and probes, with the reason. Of what is missing here only GET is made again. */
 const decided: { readonly [Route in Name]?: readonly [again: boolean, why: string] } = {
   configure: [false, "it may be applied by now, or be in the middle of it"],
   terminate: [false, "by then another node may listen there, and would be ended"],
@@ -30,13 +30,17 @@ const decided: { readonly [Route in Name]?: readonly [again: boolean, why: strin
   download: [false, "it begins the work"],
   install: [false, "it may be installed by now; then that is what the second answer would not say"],
   grant: [true, "what is granted stays so"],
-  refreshConfiguration: [true, "wake-ups coalesce"]
+  refreshConfiguration: [true, "wake-ups coalesce"],
+  configureFailpoints: [false, "a count may be used up by now, and would begin anew"],
+  healthz: [false, "its 503 is the answer"],
+  readyz: [false, "its 503 is the answer"],
+  liveness: [false, "its 503 is the answer"]
 }
 
 const table = new Map(Object.entries(decided))
 
 export const mayRepeat = ({ method, name }: Pick<Route, "method" | "name">): boolean =>
-  method === "GET" || table.get(name)?.[0] === true
+  table.get(name)?.[0] ?? method === "GET"
 
 /** Some 100, 200, 400 ms …: a node that restarts, or a dropped connection, is over soon. */
 const pauses = Schedule.jittered(Schedule.exponential("100 millis"))

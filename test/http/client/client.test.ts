@@ -268,6 +268,15 @@ describe("repetition", () => {
     expect(refusing.seen).toHaveLength(1)
   })
 
+  it("takes the 503 of a probe for its answer", async () => {
+    await using server = await unavailable(99)
+    const client = ComputeClient.connect({ url: server.url })
+    for (const probe of [() => client.readyz(), () => client.healthz(), () => client.liveness()]) {
+      expect(await rejection(probe())).toBeInstanceOf(Errors.Unavailable)
+    }
+    expect(server.seen).toEqual(["GET /readyz", "GET /healthz", "GET /hadron_liveness_probe"])
+  })
+
   it("repeats those actions that do nothing more the second time", async () => {
     await using server = await scripted((response, turn) => {
       if (turn === 1) json(response, 503, { error: "shutting down" })
