@@ -68,6 +68,7 @@ const nodeParams = (
   installedExtensionsCollectionInterval: 3600,
   dev: true,
   pgInitTimeout: undefined,
+  reconcile: "incremental",
   lakebaseMode: false,
   instanceId: undefined,
   buildTag: params.buildTag,

@@ -69,6 +69,15 @@ const failpoints = (
       )
     : Result.succeed(undefined)
 
+const reconcile = (read: Values<NodeOption>): Checked<ComputeParams["reconcile"]> =>
+  Result.flatMap(
+    read.text("reconcile"),
+    (mode): Checked<ComputeParams["reconcile"]> =>
+      mode === "incremental" || mode === "full"
+        ? Result.succeed(mode)
+        : read.invalid("reconcile", "possible values are incremental and full")
+  )
+
 export const nodeParams = (given: Given<NodeOption>, env: Environment, probe: FileProbe): Checked<ComputeParams> =>
   Result.gen(function* () {
     yield* checkCombination(nodeOptions, given, sources.some((name) => given.has(name)) ? undefined : missingSource)
@@ -89,6 +98,7 @@ export const nodeParams = (given: Given<NodeOption>, env: Environment, probe: Fi
       externalHttpHost: yield* read.optional("external-http-host", read.word),
       internalHttpHost: yield* read.word("internal-http-host"),
       privilegedRoleName: yield* Server.privilegedRoleName(read),
+      reconcile: yield* reconcile(read),
       runAs: yield* read.optional("run-as", read.word),
       remoteExtBaseUrl: yield* read.optional("remote-ext-base-url", remoteExtBaseUrl(read)),
       cgroup: yield* read.text("cgroup"),

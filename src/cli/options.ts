@@ -108,6 +108,12 @@ export const nodeOptions = optionTable([
   },
   privilegedRoleOption,
   {
+    name: "reconcile",
+    value: "incremental|full",
+    default: "incremental",
+    help: "full: every apply looks into every database. Without it: into those that changed since the last one"
+  },
+  {
     name: "installed-extensions-collection-interval",
     value: "SECONDS",
     default: "3600",

@@ -1,6 +1,7 @@
 /** How this process was started: the command line and the environment, read once. Source: reference/startup §2–§3. */
 import type * as Redacted from "effect/Redacted"
 import type { PostgresTarget } from "./ConnString.ts"
+import type { Mode } from "./catalog/plan.ts"
 import type { Failpoint } from "./Failpoint.ts"
 
 /** Where the spec comes from. */
@@ -24,6 +25,8 @@ export interface ComputeParams {
   readonly externalHttpHost: string | undefined
   readonly internalHttpHost: string
   readonly privilegedRoleName: string
+  /** `full`: an apply looks into every database, whatever is remembered of it. */
+  readonly reconcile: Mode
   /** User that owns Postgres and its files when the process is root. */
   readonly runAs: string | undefined
   readonly remoteExtBaseUrl: string | undefined

@@ -13,7 +13,13 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { appendLine, externalConnectionsLine, keptFiles } from "../domain/PostgresConf.ts"
+import {
+  appendLine,
+  confFile,
+  externalConnectionsLine,
+  keptFiles,
+  temporaryOverrideFile
+} from "../domain/PostgresConf.ts"
 import { killPid } from "./Children.ts"
 import { Owner } from "./Owner.ts"
 import { Params } from "./Params.ts"
@@ -34,6 +40,13 @@ export class DataDirectory extends Context.Service<
     /** Empties the directory for the next try of a base backup; keeps what we wrote before the first. */
     readonly clean: Effect.Effect<void, DataDirectoryFailed>
     readonly writeConf: (text: string) => Effect.Effect<void, DataDirectoryFailed>
+    /**
+     * Postgres has read postgresql.conf with one of these texts, and since then nobody has written that file, nor left
+     * anything in the one with lifted limits.
+     */
+    readonly isLoaded: (texts: ReadonlyArray<string>) => Effect.Effect<boolean>
+    /** Notes what postgresql.conf is; run the effect in it once Postgres has read the file. Until then nothing is loaded. */
+    readonly loading: Effect.Effect<Effect.Effect<void>>
     /** What a base backup lacks: the line for external connections, the shared memory link, `neon.signal`. */
     readonly finish: (options: { readonly standby: boolean }) => Effect.Effect<void, DataDirectoryFailed>
   }
@@ -80,9 +93,33 @@ const orphanLadder = [
   ["SIGKILL", 2_000]
 ] as const
 
+/** A file at a moment: any write changes the stamp. */
+interface Seen {
+  readonly text: string
+  readonly stamp: string
+}
+
+const see = async (path: string): Promise<Seen | undefined> => {
+  try {
+    const { ctimeNs, ino } = await fs.lstat(path, { bigint: true })
+    return { text: await fs.readFile(path, "utf8"), stamp: `${ino} ${ctimeNs}` }
+  } catch {
+    return undefined
+  }
+}
+
+const isEmpty = (path: string): Promise<boolean> =>
+  fs.lstat(path).then(
+    ({ size }) => size === 0,
+    (cause: unknown) => errorCode(cause) === "ENOENT"
+  )
+
 const make = Effect.gen(function* () {
   const { pgdata } = yield* Params
   const { user } = yield* Owner
+  const conf = join(pgdata, confFile)
+  /** What Postgres has read. */
+  let loaded: Seen | undefined
 
   const own = async (path: string): Promise<void> => {
     if (user !== undefined) await fs.lchown(path, user.uid, user.gid)
@@ -151,10 +188,22 @@ const make = Effect.gen(function* () {
       )
     }),
 
-    writeConf: (text) => {
-      const path = join(pgdata, "postgresql.conf")
-      return attempt(path, "write", () => write(path, text, 0o666))
-    },
+    writeConf: (text) => attempt(conf, "write", () => write(conf, text, 0o666)),
+
+    isLoaded: (texts) =>
+      Effect.promise(async () => {
+        if (loaded === undefined || !texts.includes(loaded.text)) return false
+        const [now, noLimitIsLifted] = await Promise.all([see(conf), isEmpty(join(pgdata, temporaryOverrideFile))])
+        return noLimitIsLifted && now?.stamp === loaded.stamp && now.text === loaded.text
+      }),
+
+    loading: Effect.promise(async () => {
+      loaded = undefined
+      const seen = await see(conf)
+      return Effect.sync(() => {
+        loaded = seen
+      })
+    }),
 
     finish: Effect.fnUntraced(function* ({ standby }) {
       const hba = join(pgdata, "pg_hba.conf")

@@ -76,6 +76,8 @@ export class Metrics extends Context.Service<
     readonly pagestreamError: Effect.Effect<void>
     /** Counts one migration that failed, by its number. */
     readonly migrationFailed: (id: number) => Effect.Effect<void>
+    /** Counts one statement of the work on the catalogs that its time-out ended. */
+    readonly statementTimedOut: Effect.Effect<void>
     readonly observeStage: (stage: string, seconds: number) => Effect.Effect<void>
     /** Prometheus text, version 0.0.4. */
     readonly render: Effect.Effect<string>
@@ -125,6 +127,7 @@ const make = (buildTag: string) => {
       Effect.sync(() =>
         Metric.withAttributes(families.dbMigrationFailed, { migration_id: String(id) }).updateUnsafe(1, registry)
       ),
+    statementTimedOut: Effect.sync(() => families.statementTimeouts.updateUnsafe(1, registry)),
     observeStage: (stage, seconds) =>
       Effect.sync(() => Metric.withAttributes(families.startupStage, { stage }).updateUnsafe(seconds, registry)),
     render: Effect.sync(() =>

@@ -54,10 +54,12 @@ export interface SessionOptions {
   readonly limits?: Partial<Limits>
   /** More settings, as `-c name=value` words would set them. */
   readonly settings?: Readonly<Record<string, string>>
+  /** User to connect and to work as; default: the user of the connection string, who works as `cloud_admin`. */
+  readonly as?: string
 }
 
-const fixed =
-  "-c role=cloud_admin -c default_transaction_read_only=off -c search_path='' -c statement_timeout=0 -c pgaudit.log=none"
+const fixed = (role: string): string =>
+  `-c role=${role} -c default_transaction_read_only=off -c search_path='' -c statement_timeout=0 -c pgaudit.log=none`
 
 /** A server that does not keep its own deadline is given this much more. */
 const grace = Duration.seconds(5)
@@ -66,7 +68,7 @@ const grace = Duration.seconds(5)
 const noticeLoss: Readonly<Record<string, string>> =
   process.platform === "linux" ? { client_connection_check_interval: "1s" } : {}
 
-const startupOptions = (target: PostgresTarget, limits: Limits, settings: Readonly<Record<string, string>>): string => {
+const startupOptions = (target: PostgresTarget, limits: Limits, { as, settings }: SessionOptions): string => {
   const all = {
     statement_timeout: `${Duration.toMillis(limits.statement)}ms`,
     lock_timeout: `${Duration.toMillis(limits.lock)}ms`,
@@ -74,7 +76,7 @@ const startupOptions = (target: PostgresTarget, limits: Limits, settings: Readon
     ...settings
   }
   return [
-    fixed,
+    fixed(as ?? "cloud_admin"),
     ...Object.entries(all).map(([name, value]) => `-c ${name}=${value}`),
     ...(target.options === undefined ? [] : [target.options])
   ].join(" ")
@@ -85,9 +87,9 @@ const connect = (target: PostgresTarget, options: SessionOptions) =>
   Effect.gen(function* () {
     const limits = { ...defaultLimits, ...options.limits }
     const session = yield* PgWire.connect({
-      target: options.database === undefined ? target : { ...target, database: options.database },
+      target: { ...target, database: options.database ?? target.database, user: options.as ?? target.user },
       parameters: {
-        options: startupOptions(target, limits, options.settings ?? {}),
+        options: startupOptions(target, limits, options),
         application_name: `compute_ctl:${options.use}`
       },
       connectTimeout: limits.connect

@@ -129,7 +129,8 @@ const openIdentity = (dataDir: string) =>
     catch: unusable(dataDir)
   })
 
-const postgresqlConf = (port: number): string =>
+/** Settings of a compute on this storage. */
+export const postgresqlConf = (port: number): string =>
   [
     "listen_addresses = '127.0.0.1'",
     `port = ${port}`,

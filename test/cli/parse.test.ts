@@ -71,6 +71,7 @@ describe("the command line of the node", () => {
       externalHttpHost: undefined,
       internalHttpHost: "localhost",
       privilegedRoleName: "neon_superuser",
+      reconcile: "incremental",
       runAs: undefined,
       remoteExtBaseUrl: undefined,
       cgroup: "neon-postgres",

@@ -46,6 +46,7 @@ const params: ComputeParams = {
   externalHttpHost: undefined,
   internalHttpHost: "localhost",
   privilegedRoleName: "neon_superuser",
+  reconcile: "incremental",
   runAs: undefined,
   remoteExtBaseUrl: undefined,
   cgroup: "neon-postgres",

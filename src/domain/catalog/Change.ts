@@ -9,7 +9,14 @@ export interface Rename {
 export type Change =
   | { readonly _tag: "CreatePrivilegedRole"; readonly role: string; readonly replication: boolean }
   | { readonly _tag: "AlterPrivilegedRole"; readonly role: string; readonly clauses: ReadonlyArray<string> }
-  | { readonly _tag: "GrantMembership"; readonly role: string; readonly member: string; readonly options: boolean }
+  | {
+      readonly _tag: "GrantMembership"
+      readonly role: string
+      readonly member: string
+      readonly admin: boolean
+      /** Memberships have options, since version 16. */
+      readonly options: boolean
+    }
   | {
       readonly _tag: "RevokeMembership"
       readonly role: string
@@ -60,6 +67,7 @@ export type Change =
       readonly privilegedRole: string
       readonly remember: { readonly timelineId: string; readonly deltas: string } | undefined
     }
+  | { readonly _tag: "EndDatabases"; readonly databases: ReadonlyArray<string> }
   | { readonly _tag: "PrepareState"; readonly admin: string }
   | { readonly _tag: "CreateSchemaNeon" }
   | { readonly _tag: "OwnPublicSchema"; readonly database: string; readonly owner: string }

@@ -70,6 +70,7 @@ export const objectOf = (change: Change): string => {
     case "CreateDatabase":
       return databaseObject(change.database.name)
     case "BeginDatabases":
+    case "EndDatabases":
     case "PrepareState":
     case "RememberContents":
     case "RememberDeltas":

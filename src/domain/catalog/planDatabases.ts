@@ -186,7 +186,6 @@ export const planDatabases = (draft: Draft): void => {
       needs: [stateObject]
     })
   }
-  for (const { name } of unfinished) finish(name, "its creation was interrupted")
   for (const database of missing) {
     const { name, owner } = database
     draft.databases.set(name, { state: absent(owner), liveName: name, owner })
@@ -196,6 +195,15 @@ export const planDatabases = (draft: Draft): void => {
       reason: "it does not exist",
       needs: [roleObject(owner), databaseObject(name), stateObject]
     })
-    finish(name, "it was just created")
+  }
+  for (const { name } of unfinished) finish(name, "its creation was interrupted")
+  for (const { name } of missing) finish(name, "it was just created")
+  if (missing.length + unfinished.length > 0) {
+    draft.add({
+      stage: "system",
+      change: { _tag: "EndDatabases", databases: [...unfinished, ...missing].map(({ name }) => name) },
+      reason: "nothing is left to finish",
+      needs: [stateObject]
+    })
   }
 }

@@ -5,10 +5,21 @@ import { databaseObject, dependentsObject, roleObject, stateObject } from "./Ope
 import type { Membership, RoleAttributes } from "./Snapshot.ts"
 import { deltaText } from "./stateTable.ts"
 
-/** Roles that the privileged role is in from its first moment. */
-const stated = ["pg_read_all_data", "pg_write_all_data"] as const
-/** Roles that migrations put it in, once: what somebody takes back stays taken. */
-const granted: ReadonlySet<string> = new Set(["pg_monitor", "pg_signal_backend", "pg_create_subscription"])
+interface Held {
+  readonly role: string
+  readonly admin: boolean
+  /** Migration that grants it; undefined: the privileged role has it from its first moment. */
+  readonly migration: number | undefined
+}
+
+/** What the privileged role is a member of. */
+const memberships: ReadonlyArray<Held> = [
+  { role: "pg_read_all_data", admin: false, migration: undefined },
+  { role: "pg_write_all_data", admin: false, migration: undefined },
+  { role: "pg_create_subscription", admin: false, migration: 3 },
+  { role: "pg_monitor", admin: true, migration: 4 },
+  { role: "pg_signal_backend", admin: true, migration: 12 }
+]
 
 const differingClauses = (role: RoleAttributes & { readonly verifier: string | undefined }, replication: boolean) => {
   const wanted = [
@@ -28,13 +39,31 @@ const differingClauses = (role: RoleAttributes & { readonly verifier: string | u
   ]
 }
 
+/** Those that it should have: a migration that has not run yet will grant its own, and older versions lack some roles. */
+const stated = ({ snapshot }: Draft): ReadonlyArray<Held> =>
+  memberships.filter(
+    ({ migration, role }) =>
+      migration === undefined || (migration <= (snapshot.migrationId ?? 0) && snapshot.roles.has(role))
+  )
+
+const grantMembership = (draft: Draft, { admin, role }: Held, reason: string): void => {
+  const member = draft.desired.privilegedRole
+  draft.add({
+    stage: "system",
+    change: { _tag: "GrantMembership", role, member, admin, options: hasOptions(draft) },
+    reason,
+    needs: [roleObject(member)]
+  })
+}
+
+/** Memberships have options, and a row for each grantor, since version 16. */
+const hasOptions = ({ snapshot }: Draft): boolean => snapshot.serverVersion >= 160000
+
 const planMemberships = (draft: Draft): void => {
   const { desired, snapshot } = draft
   const member = desired.privilegedRole
   const object = roleObject(member)
-  // Memberships have options, and a row for each grantor, since version 16.
-  const options = snapshot.serverVersion >= 160000
-  const isRight = ({ admin, inherit, set }: Membership) => !admin && inherit && set
+  const options = hasOptions(draft)
   const revoke = ({ grantor, role }: Membership, adminOnly: boolean, reason: string) =>
     draft.add({
       stage: "system",
@@ -42,23 +71,24 @@ const planMemberships = (draft: Draft): void => {
       reason,
       needs: [object]
     })
-  for (const role of stated) {
+  for (const wanted of stated(draft)) {
+    const { admin, role } = wanted
     const held = snapshot.memberships.filter((membership) => membership.role === role)
-    for (const membership of held.filter((row) => !isRight(row))) {
-      revoke(membership, !options && membership.admin, `${object} holds ${role} with other options than stated`)
+    const isRight = (row: Membership) => row.admin === admin && row.inherit && row.set
+    if (!admin) {
+      for (const membership of held.filter((row) => !isRight(row))) {
+        revoke(membership, !options && membership.admin, `${object} holds ${role} with other options than stated`)
+      }
     }
     // Before version 16 taking the admin option back leaves the membership.
-    if (held.some((row) => isRight(row) || !options)) continue
-    draft.add({
-      stage: "system",
-      change: { _tag: "GrantMembership", role, member, options },
-      reason: `${object} is not a member of ${role}`,
-      needs: [object]
-    })
+    if (held.some((row) => isRight(row) || (!options && !admin))) continue
+    const what = held.length > 0 && admin ? `does not hold ${role} as stated` : `is not a member of ${role}`
+    grantMembership(draft, wanted, `${object} ${what}`)
   }
+  const mayHold = new Set(memberships.map(({ role }) => role))
   for (const membership of snapshot.memberships) {
     const { role } = membership
-    if (stated.some((name) => name === role) || granted.has(role)) continue
+    if (mayHold.has(role)) continue
     if (!role.startsWith("pg_") && snapshot.roles.get(role)?.superuser !== true) continue
     revoke(membership, false, `${object} must not be a member of ${roleObject(role)}`)
   }
@@ -75,6 +105,9 @@ export const planPrivilegedRole = (draft: Draft): void => {
       change: { _tag: "CreatePrivilegedRole", role, replication: desired.privilegedReplication },
       reason: "the privileged role does not exist"
     })
+    for (const held of stated(draft)) {
+      if (held.migration !== undefined) grantMembership(draft, held, `migration ${held.migration} has run already`)
+    }
     return
   }
   const clauses = differingClauses(state, desired.privilegedReplication)

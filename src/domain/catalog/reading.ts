@@ -169,7 +169,7 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
     neonVersion: answer.neonVersion ?? undefined,
     healthCheck: answer.healthCheck,
     auditSilenced: answer.auditSilenced,
-    migrationId: answer.migration?.[0]?.id,
+    migrationId: answer.migration?.length === 1 ? answer.migration[0]?.id : undefined,
     subscriptionsDroppedFor: answer.dropped?.[0]?.timeline ?? undefined,
     stateTable: answer.state !== null
   }

@@ -26,17 +26,19 @@ export const prepareState = (admin: string): ReadonlyArray<string> => [
 const oidOf = (database: string): string =>
   `(SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) ${literal(database)}::pg_catalog.name)`
 
-/** Sets columns of the rows of databases, which must exist. What stood there for another timeline is void. */
+/** Sets a column of the rows of databases. What stood there for another timeline is void. */
 const put = (
   timelineId: string,
   column: "fingerprint" | "delta_operations" | "unfinished",
   values: ReadonlyArray<readonly [database: string, value: string]>
 ): string => {
-  const rows = values.map(([database, value]) => `(${oidOf(database)}, ${literal(timelineId)}, ${value})`)
+  const rows = values.map(([database, value]) => `(${literal(database)}, ${value})`)
   const others = ["fingerprint", "delta_operations", "unfinished"].filter((other) => other !== column)
   const same = "s.timeline_id OPERATOR(pg_catalog.=) excluded.timeline_id"
   return (
-    `INSERT INTO ${stateTable} AS s (database, timeline_id, ${column}) VALUES ${rows.join(", ")}` +
+    `INSERT INTO ${stateTable} AS s (database, timeline_id, ${column})` +
+    ` SELECT d.oid, ${literal(timelineId)}, v.value FROM (VALUES ${rows.join(", ")}) AS v (name, value)` +
+    " JOIN pg_catalog.pg_database AS d ON d.datname OPERATOR(pg_catalog.=) v.name::pg_catalog.name" +
     ` ON CONFLICT (database) DO UPDATE SET timeline_id = excluded.timeline_id, ${column} = excluded.${column},` +
     ` ${others.map((other) => `${other} = CASE WHEN ${same} THEN s.${other} END`).join(", ")}, applied_at = pg_catalog.now()`
   )
@@ -68,10 +70,11 @@ export const rememberDeltas = (timelineId: string, database: string, deltas: str
 export const rememberUnfinished = (timelineId: string, systemDatabase: string, names: ReadonlyArray<string>): string =>
   put(timelineId, "unfinished", [[systemDatabase, `ARRAY[${names.map(literal).join(", ")}]::pg_catalog.text[]`]])
 
-/** A database is complete. */
-export const forgetUnfinished = (name: string): string =>
-  `UPDATE ${stateTable} SET unfinished = pg_catalog.array_remove(unfinished, ${literal(name)}::pg_catalog.text)` +
-  ` WHERE ${literal(name)}::pg_catalog.text OPERATOR(pg_catalog.=) ANY (unfinished)`
+/** Databases are complete. */
+export const forgetUnfinished = (names: ReadonlyArray<string>): string =>
+  `UPDATE ${stateTable} SET unfinished = NULLIF(ARRAY(SELECT u.name FROM pg_catalog.unnest(unfinished) AS u (name)` +
+  ` WHERE NOT EXISTS (SELECT FROM (VALUES ${names.map((name) => `(${literal(name)})`).join(", ")}) AS v (name)` +
+  ` WHERE v.name OPERATOR(pg_catalog.=) u.name)), ARRAY[]::pg_catalog.text[]) WHERE unfinished IS NOT NULL`
 
 /** Raised when the work inside a database changes, so that it is done again everywhere. */
 const workVersion = 1

@@ -82,10 +82,11 @@ const render = (change: Change): ReadonlyArray<string | Statement> => {
       ]
     case "AlterPrivilegedRole":
       return [`ALTER ROLE ${identifier(change.role)} ${change.clauses.join(" ")}`]
-    case "GrantMembership":
-      return [
-        `GRANT ${identifier(change.role)} TO ${identifier(change.member)}${change.options ? " WITH ADMIN FALSE, INHERIT TRUE, SET TRUE" : ""}`
-      ]
+    case "GrantMembership": {
+      const admin = change.admin ? " WITH ADMIN OPTION" : ""
+      const options = change.options ? ` WITH ADMIN ${change.admin}, INHERIT TRUE, SET TRUE` : admin
+      return [`GRANT ${identifier(change.role)} TO ${identifier(change.member)}${options}`]
+    }
     case "RevokeMembership": {
       const by = change.grantor === undefined ? "" : ` GRANTED BY ${identifier(change.grantor)}`
       const what = change.adminOnly ? "ADMIN OPTION FOR " : ""
@@ -149,9 +150,10 @@ const render = (change: Change): ReadonlyArray<string | Statement> => {
     case "FinishDatabase":
       return [
         `GRANT ALL PRIVILEGES ON DATABASE ${identifier(change.database)} TO ${identifier(change.privilegedRole)}`,
-        ...remembered(change.database, change.remember),
-        State.forgetUnfinished(change.database)
+        ...remembered(change.database, change.remember)
       ]
+    case "EndDatabases":
+      return [State.forgetUnfinished(change.databases)]
     case "PrepareState":
       return State.prepareState(change.admin)
     case "CreateSchemaNeon":

@@ -1,22 +1,25 @@
 /**
  * Configuration of a Postgres that runs: its catalogs, then migrations and the extension in the background.
  *
- * Only on a primary. Source: reference/startup §16, reference/catalog §3.
+ * Only on a primary. Where nothing changed it takes one connection and one statement. Source: reference/startup §16,
+ * reference/catalog §3.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { LastApply } from "../../domain/ComputeState.ts"
 import { atReconfigure, atStart } from "../../domain/catalog/concurrency.ts"
 import { fromSpec } from "../../domain/catalog/Desired.ts"
+import { lastMigration } from "../../domain/catalog/migrations.ts"
 import type { Mode } from "../../domain/catalog/plan.ts"
 import { type Report, report } from "../../domain/catalog/Report.ts"
 import { describeLine } from "../../domain/describe.ts"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
 import { Params } from "../../layers/Params.ts"
 import type { Limits } from "../../layers/Sql.ts"
-import { apply, CatalogFailed } from "./apply.ts"
+import { type Applied, applyIn, CatalogFailed, openSystem } from "./apply.ts"
 import { migrateQuietly } from "./migrate.ts"
-import { letSubscribersRun, withLimitsLifted } from "./override.ts"
+import { configuration } from "./override.ts"
 import { upgradeNeonQuietly } from "./upgradeNeon.ts"
 
 /** What configuring needs of the node. */
@@ -25,41 +28,63 @@ export interface Hooks {
   readonly reload: Effect.Effect<void>
   /** Counts a migration that failed. */
   readonly migrationFailed: (id: number) => Effect.Effect<void>
+  /** Counts a statement that its time-out ended. */
+  readonly statementTimedOut: Effect.Effect<void>
   /** What was done and what was not, for `GET /reconcile`. */
   readonly applied: (outcome: LastApply) => Effect.Effect<void>
   /** Deadlines of the apply; default: those of `Sql`. */
   readonly limits?: Partial<Limits>
-  /** Enters every database, whatever is remembered of it. */
+  /** Enters every database, whatever is remembered of it; so does a node that was started with `--reconcile full`. */
   readonly full?: boolean
 }
 
 const outcome = ({ results: _, ...made }: Report, error?: string): LastApply => ({ ...made, error })
 
-const modeOf = ({ full = false }: Hooks): Mode => (full ? "full" : "incremental")
+/** SQLSTATE of a statement that was ended by its time-out. */
+const timedOut = "57014"
+
+const countTimeouts = (hooks: Hooks, error: CatalogFailed) => {
+  const cause = error.cause instanceof Error && "code" in error.cause ? error.cause.code : undefined
+  const states = [cause, ...(error.report?.failures.map(({ sqlstate }) => sqlstate) ?? [])]
+  return Effect.forEach(
+    states.filter((state) => state === timedOut),
+    () => hooks.statementTimedOut,
+    { discard: true }
+  )
+}
+
+/** Lakebase wants a start to give up earlier. */
+const lakebaseStart: Partial<Limits> = { statement: Duration.minutes(2) }
 
 const applySpec = Effect.fn("apply_config")(function* (
   { spec, timelineId }: ParsedSpec,
   mode: "start" | "reconfigure",
+  reconcile: Mode,
   hooks: Hooks
 ) {
   const params = yield* Params
   const desired = yield* Effect.fromResult(
     fromSpec(spec, { privilegedRole: params.privilegedRoleName, lakebase: params.lakebaseMode, timelineId })
   )
-  const made = yield* apply(desired, {
-    mode: modeOf(hooks),
+  const limits = { ...(params.lakebaseMode && mode === "start" ? lakebaseStart : {}), ...hooks.limits }
+  const system = yield* openSystem(limits)
+  const { letSubscribersRun, liftLimits } = yield* configuration(hooks.reload, system)
+  const made = yield* applyIn(system, desired, {
+    mode: reconcile,
     concurrency: mode === "start" ? atStart(spec) : atReconfigure(spec),
-    limits: hooks.limits ?? {}
+    limits,
+    liftLimits
   })
   yield* letSubscribersRun
   yield* Effect.logInfo(`finished reconfiguration of compute node for operation ${spec.operation_uuid ?? "unknown"}`)
   return made
-})
+}, Effect.scoped)
 
 const applyRemembered = Effect.fnUntraced(function* (spec: ParsedSpec, mode: "start" | "reconfigure", hooks: Hooks) {
   const startedAt = yield* Clock.currentTimeMillis
-  yield* applySpec(spec, mode, hooks).pipe(
-    withLimitsLifted(hooks.reload),
+  const params = yield* Params
+  const reconcile = hooks.full === true ? "full" : params.reconcile
+  return yield* applySpec(spec, mode, reconcile, hooks).pipe(
     Effect.mapError((error) =>
       error._tag === "CatalogFailed"
         ? error
@@ -72,11 +97,12 @@ const applyRemembered = Effect.fnUntraced(function* (spec: ParsedSpec, mode: "st
             cause: error._tag === "InvalidCatalog" ? undefined : error
           })
     ),
-    Effect.tap((made) => hooks.applied(outcome(made))),
+    Effect.tap(({ migrationId: _, ...made }: Applied) => hooks.applied(outcome(made))),
     Effect.tapError((error) =>
       Effect.gen(function* () {
         const millis = (yield* Clock.currentTimeMillis) - startedAt
-        const nothing = report({ mode: modeOf(hooks), startedAt, millis, warnings: [] }, [])
+        const nothing = report({ mode: reconcile, startedAt, millis, warnings: [] }, [])
+        yield* countTimeouts(hooks, error)
         yield* hooks.applied(outcome(error.report ?? nothing, describeLine(error)))
       })
     )
@@ -84,8 +110,8 @@ const applyRemembered = Effect.fnUntraced(function* (spec: ParsedSpec, mode: "st
 })
 
 /**
- * Makes a running primary agree with its spec. At the start migrations and the upgrade of the extension go on in the
- * Scope. Fails with `CatalogFailed`.
+ * Makes a running primary agree with its spec. At the start, migrations that have not run yet go on in the Scope; so does
+ * the upgrade of the extension where the catalogs are not looked at. Fails with `CatalogFailed`.
  */
 export const configureAsPrimary = Effect.fnUntraced(function* (
   spec: ParsedSpec,
@@ -94,10 +120,12 @@ export const configureAsPrimary = Effect.fnUntraced(function* (
 ) {
   const { privilegedRoleName } = yield* Params
   if (spec.spec.mode._tag !== "Primary") return
-  const skip = spec.spec.skip_pg_catalog_updates
-  if (!skip) yield* applyRemembered(spec, mode, hooks)
-  if (mode === "start") {
-    if (!skip) yield* Effect.forkScoped(migrateQuietly(privilegedRoleName, hooks.migrationFailed))
-    yield* Effect.forkScoped(upgradeNeonQuietly)
+  if (spec.spec.skip_pg_catalog_updates) {
+    if (mode === "start") yield* Effect.forkScoped(upgradeNeonQuietly)
+    return
+  }
+  const { migrationId = 0 } = yield* applyRemembered(spec, mode, hooks)
+  if (mode === "start" && migrationId < lastMigration) {
+    yield* Effect.forkScoped(migrateQuietly(privilegedRoleName, hooks.migrationFailed))
   }
 })

@@ -2,13 +2,15 @@
  * Runs operations and says of each how it went.
  *
  * An operation is one message and one transaction. One that fails takes with it what needs its object, and nothing else.
- * Roles go many to a message; where such a message fails, its operations are run again one by one, to know which it was.
+ * Small ones go many to a message; where such a message fails, its operations are run again one by one, to know which it
+ * was. An operation that a limit leaves no room for is run again with the limits lifted.
  */
 import * as Effect from "effect/Effect"
 import { type Operation, script } from "../../domain/catalog/Operation.ts"
 import type { OperationResult } from "../../domain/catalog/Report.ts"
 import { describeLine } from "../../domain/describe.ts"
 import type { PgError, Session } from "../../layers/PgWire.ts"
+import type { OverrideFailed } from "./override.ts"
 
 /** Results so far, and what must not be built upon. */
 export interface Ledger {
@@ -16,13 +18,22 @@ export interface Ledger {
   readonly results: Array<OperationResult>
   /** Why nothing that needs an object can be done, by object. */
   readonly failed: Map<string, string>
+  /** False: there is nothing to lift. */
+  readonly liftLimits: Effect.Effect<boolean, OverrideFailed | PgError>
 }
 
-export const makeLedger = (systemDatabase: string): Ledger => ({ systemDatabase, results: [], failed: new Map() })
+export const makeLedger = (systemDatabase: string, liftLimits: Ledger["liftLimits"]): Ledger => ({
+  systemDatabase,
+  results: [],
+  failed: new Map(),
+  liftLimits
+})
 
 type Failing = Pick<Operation, "object" | "operation" | "database"> & Partial<Pick<Operation, "becomes">>
 
 const maxBatch = 200
+/** SQLSTATE of a write that a disk, or the limit on the size of the cluster, has no room for. */
+const diskFull = "53100"
 
 const record = (
   ledger: Ledger,
@@ -72,7 +83,12 @@ const runOne = Effect.fnUntraced(function* (ledger: Ledger, session: Session, op
   const missing = obstacle(ledger, operation)
   if (missing !== undefined) return skip(ledger, operation, missing)
   yield* announce(operation)
-  yield* session.query(script(operation)).pipe(
+  const send = session.query(script(operation))
+  yield* send.pipe(
+    Effect.catchIf(
+      ({ code }) => code === diskFull,
+      (full) => Effect.flatMap(ledger.liftLimits, (lifted) => (lifted ? send : Effect.fail(full)))
+    ),
     Effect.match({
       onSuccess: () => record(ledger, operation, { outcome: "done" }),
       onFailure: (error) => fail(ledger, operation, error)
@@ -80,7 +96,17 @@ const runOne = Effect.fnUntraced(function* (ledger: Ledger, session: Session, op
   )
 })
 
-const isBatchable = ({ operation }: Operation): boolean => operation === "create_role" || operation === "alter_role"
+/** Quick, and nothing that a session of a user holds up for long. */
+const batchable: ReadonlySet<string> = new Set<Operation["change"]["_tag"]>([
+  "CreateRole",
+  "AlterRole",
+  "FinishDatabase",
+  "OwnPublicSchema",
+  "GrantWebAccess",
+  "DefaultPrivileges"
+])
+
+const isBatchable = ({ change }: Operation): boolean => batchable.has(change._tag)
 
 /** What can go in one message, from a position on. */
 const batchFrom = (operations: ReadonlyArray<Operation>, from: number): ReadonlyArray<Operation> => {
@@ -89,23 +115,24 @@ const batchFrom = (operations: ReadonlyArray<Operation>, from: number): Readonly
 }
 
 const runBatch = Effect.fnUntraced(function* (ledger: Ledger, session: Session, batch: ReadonlyArray<Operation>) {
-  const ready = batch.filter((operation) => obstacle(ledger, operation) === undefined)
+  const ready = new Set(batch.filter((operation) => obstacle(ledger, operation) === undefined))
   const together =
-    ready.length === batch.length &&
+    ready.size > 0 &&
     (yield* session
-      .query(batch.map(script).join(";\n"))
+      .query([...ready].map(script).join(";\n"))
       .pipe(Effect.match({ onSuccess: () => true, onFailure: () => false })))
   for (const operation of batch) {
-    if (together) record(ledger, operation, { outcome: "done" })
+    if (together && ready.has(operation)) record(ledger, operation, { outcome: "done" })
     else yield* runOne(ledger, session, operation)
   }
 })
 
-/** Runs operations in their order on one session. */
+/** Runs operations in their order on one session. `revise` has the last word on what is not sent in a batch. */
 export const run = Effect.fnUntraced(function* (
   ledger: Ledger,
   session: Session,
-  operations: ReadonlyArray<Operation>
+  operations: ReadonlyArray<Operation>,
+  revise: (operation: Operation) => ReadonlyArray<Operation> = (operation) => [operation]
 ) {
   for (let at = 0; at < operations.length; ) {
     const batch = batchFrom(operations, at)
@@ -114,7 +141,7 @@ export const run = Effect.fnUntraced(function* (
       yield* runBatch(ledger, session, batch)
       at += batch.length
     } else {
-      if (operation !== undefined) yield* runOne(ledger, session, operation)
+      for (const revised of operation === undefined ? [] : revise(operation)) yield* runOne(ledger, session, revised)
       at += 1
     }
   }

@@ -2,7 +2,7 @@
  * Limits that are lifted while we work on the catalogs, and the reloads around that.
  *
  * A file of PGDATA that postgresql.conf includes last holds them; it is empty, and Postgres has read that, when the work
- * ends, however it ends (decision C11). Source: reference/startup §16.
+ * ends, however it ends (decision C11). Work that takes no room leaves them alone. Source: reference/startup §16.
  */
 import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
@@ -12,9 +12,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { describeLine } from "../../domain/describe.ts"
 import { appendLine, confFile, temporaryOverrideFile } from "../../domain/PostgresConf.ts"
+import { DataDirectory } from "../../layers/DataDirectory.ts"
 import { Owner } from "../../layers/Owner.ts"
 import { Params } from "../../layers/Params.ts"
-import { PgError } from "../../layers/PgWire.ts"
+import { PgError, type Session } from "../../layers/PgWire.ts"
 import { Sql } from "../../layers/Sql.ts"
 
 /** A file of PGDATA could not be written. */
@@ -28,7 +29,7 @@ const subscribersOn = "neon.disable_logical_replication_subscribers=false"
 
 /** Postgres reads its files within this time after SIGHUP. */
 const reloadLimit = Duration.seconds(10)
-const pollInterval = Duration.millis(5)
+const pollInterval = Duration.millis(2)
 
 /** Writes a file of PGDATA, through no link. */
 const write = (name: string, change: (old: string) => string | undefined) =>
@@ -56,17 +57,17 @@ const write = (name: string, change: (old: string) => string | undefined) =>
     })
   })
 
-/** Asks for a reload and waits until a session has seen it. */
-export const reloadConfirmed = (reload: Effect.Effect<void>) =>
+/** Asks for a reload and waits until the session has seen it. */
+const reloadSeen = (signal: Effect.Effect<void>, session: Session) =>
   Effect.gen(function* () {
-    const sql = yield* Sql
-    const session = yield* sql.connect({ use: "reconfigure" })
+    const directory = yield* DataDirectory
     const loadTime = Effect.map(session.query("SELECT pg_catalog.pg_conf_load_time()"), ([set]) => set?.rows[0]?.[0])
     const before = yield* loadTime
-    yield* reload
+    const confLoaded = yield* directory.loading
+    yield* signal
     while ((yield* loadTime) === before) yield* Effect.sleep(pollInterval)
+    yield* confLoaded
   }).pipe(
-    Effect.scoped,
     Effect.timeoutOrElse({
       duration: reloadLimit,
       orElse: () =>
@@ -77,26 +78,61 @@ export const reloadConfirmed = (reload: Effect.Effect<void>) =>
     Effect.withSpan("pg_reload_conf")
   )
 
-/** Runs work with the limits lifted. */
-export const withLimitsLifted =
-  (reload: Effect.Effect<void>) =>
-  <A, E, R>(work: Effect.Effect<A, E, R>) =>
-    Effect.acquireUseRelease(
-      write(temporaryOverrideFile, () => lifted),
-      () => Effect.andThen(reloadConfirmed(reload), work),
-      () =>
-        write(temporaryOverrideFile, () => "").pipe(
-          Effect.andThen(reloadConfirmed(reload)),
-          Effect.catch((error) =>
-            Effect.logError(
-              `limits may still be lifted, because ${temporaryOverrideFile} could not be taken back: ${describeLine(error)}`
-            )
-          )
-        )
-    )
+/** Asks for a reload and waits until a session has seen it. `signal`: SIGHUP to the postmaster. */
+export const reload = (signal: Effect.Effect<void>) =>
+  Effect.flatMap(Sql, (sql) => sql.connect({ use: "reconfigure" })).pipe(
+    Effect.flatMap((session) => reloadSeen(signal, session)),
+    Effect.scoped
+  )
 
-/** From the next reload on, workers of subscriptions run. */
-export const letSubscribersRun = Effect.gen(function* () {
-  if (!(yield* write(confFile, (old) => appendLine(old, subscribersOn)))) return
-  yield* Effect.logInfo(`updated ${confFile} to set ${subscribersOn}`)
+/** The limits hold from the next reload on. */
+export const restoreLimits = write(temporaryOverrideFile, (old) => (old === "" ? undefined : ""))
+
+/** Texts of postgresql.conf that mean the same once its catalogs are applied. */
+export const withSubscribers = (conf: string): ReadonlyArray<string> => [conf, appendLine(conf, subscribersOn) ?? conf]
+
+/** What changes of the configuration around the work on the catalogs; the session confirms each reload. */
+export interface Configuration {
+  /** Lifts the limits until the Scope is left; false: they are lifted already. */
+  readonly liftLimits: Effect.Effect<boolean, OverrideFailed | PgError>
+  /** Workers of subscriptions run from now on, or from the end of the Scope if limits are lifted. */
+  readonly letSubscribersRun: Effect.Effect<void, OverrideFailed | PgError>
+}
+
+/** @param signal SIGHUP to the postmaster */
+export const configuration = Effect.fnUntraced(function* (signal: Effect.Effect<void>, session: Session) {
+  const services = yield* Effect.context<Params | Owner | DataDirectory | Sql>()
+  let isLifted = false
+  const takeBack = restoreLimits.pipe(
+    // The session may be what broke.
+    Effect.andThen(Effect.catch(reloadSeen(signal, session), () => reload(signal))),
+    Effect.catch((error) =>
+      Effect.logError(
+        `limits may still be lifted, because ${temporaryOverrideFile} could not be taken back: ${describeLine(error)}`
+      )
+    )
+  )
+  yield* Effect.addFinalizer(() =>
+    Effect.provideContext(
+      Effect.suspend(() => (isLifted ? takeBack : Effect.void)),
+      services
+    )
+  )
+  const liftLimits = Effect.gen(function* () {
+    if (isLifted) return false
+    isLifted = true
+    yield* write(temporaryOverrideFile, () => lifted)
+    yield* reloadSeen(signal, session)
+    return true
+  })
+  const letSubscribersRun = Effect.gen(function* () {
+    if (!(yield* write(confFile, (old) => appendLine(old, subscribersOn)))) return
+    yield* Effect.logInfo(`updated ${confFile} to set ${subscribersOn}`)
+    if (!isLifted) yield* reloadSeen(signal, session)
+  })
+  const made: Configuration = {
+    liftLimits: Effect.provideContext(liftLimits, services),
+    letSubscribersRun: Effect.provideContext(letSubscribersRun, services)
+  }
+  return made
 })

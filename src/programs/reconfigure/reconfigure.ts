@@ -1,8 +1,9 @@
 /**
  * Makes a running Postgres be what another spec says, without a restart.
  *
- * postgresql.conf is written anew and read (confirmed through a session), then a primary's catalogs are brought in line.
- * The caller commits the spec when this has succeeded. Source: reference/startup §16, decisions C1, C11, C12.
+ * postgresql.conf is written anew and read (confirmed through a session), unless Postgres has read that very file; then a
+ * primary's catalogs are brought in line. The caller commits the spec when this has succeeded. Source: reference/startup
+ * §16, decisions C1, C11, C12.
  */
 import * as Effect from "effect/Effect"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
@@ -12,7 +13,7 @@ import * as Failpoints from "../../layers/Failpoints.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Postgres } from "../../layers/Postgres.ts"
 import { configureAsPrimary } from "../catalog/configure.ts"
-import { reloadConfirmed } from "../catalog/override.ts"
+import { reload, restoreLimits, withSubscribers } from "../catalog/override.ts"
 import { renderConf } from "../renderConf.ts"
 
 /** `full`: what was applied last is not known, every database is looked into. */
@@ -22,11 +23,16 @@ export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec,
   const metrics = yield* Metrics
   const node = yield* ComputeNode
   yield* Failpoints.pass("compute-configuration-before-apply")
-  yield* directory.writeConf(yield* renderConf(spec))
-  yield* reloadConfirmed(postgres.reload)
+  const conf = yield* renderConf(spec)
+  if (full || !(yield* directory.isLoaded(withSubscribers(conf)))) {
+    yield* directory.writeConf(conf)
+    yield* restoreLimits
+    yield* reload(postgres.reload)
+  }
   yield* configureAsPrimary(spec, "reconfigure", {
     reload: postgres.reload,
     migrationFailed: metrics.migrationFailed,
+    statementTimedOut: metrics.statementTimedOut,
     applied: (lastApply) => node.update((state) => ({ ...state, lastApply })),
     full
   })

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { ParsedSpec } from "../../domain/ParsedSpec.ts"
 import { ComputeNode } from "../../layers/ComputeNode.ts"
+import { DataDirectory } from "../../layers/DataDirectory.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
 import { Postgres } from "../../layers/Postgres.ts"
@@ -63,6 +64,8 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
       yield* Effect.logWarning(`starting without what this version does not do yet: ${ignored.join(", ")}`)
     }
     yield* preparePgdata(spec)
+    const directory = yield* DataDirectory
+    const confLoaded = yield* directory.loading
     // The machinery of the catalogs is loaded while Postgres starts.
     const [[startMillis, postmaster], { configureAsPrimary }] = yield* Effect.all(
       [
@@ -73,12 +76,14 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
       ],
       { concurrency: "unbounded" }
     )
+    yield* confLoaded
     yield* Effect.logInfo("PostgreSQL is now running, continuing to configure it")
     const metrics = yield* Metrics
     const [configMillis] = yield* timedMillis(
       configureAsPrimary(spec, "start", {
         reload: postgres.reload,
         migrationFailed: metrics.migrationFailed,
+        statementTimedOut: metrics.statementTimedOut,
         applied: (lastApply) => node.update((state) => ({ ...state, lastApply }))
       }).pipe(stage("configure_as_primary"))
     )

@@ -136,7 +136,12 @@ const change = (model: Model, made: Change): Model => {
     case "AlterPrivilegedRole":
       return role(made.role, privileged)
     case "GrantMembership":
-      return withSnapshot({ memberships: [...snapshot.memberships, membership(made.role)] })
+      return withSnapshot({
+        memberships: [
+          ...snapshot.memberships.filter(({ grantor, role }) => role !== made.role || grantor !== "cloud_admin"),
+          { ...membership(made.role), admin: made.admin }
+        ]
+      })
     case "RevokeMembership":
       return withSnapshot({
         memberships: snapshot.memberships.filter(({ grantor, role }) => role !== made.role || grantor !== made.grantor)
@@ -247,13 +252,21 @@ const change = (model: Model, made: Change): Model => {
       const { mark } = must(snapshot.databases.get(made.database), `database ${made.database}`)
       return database(made.database, {
         acl: "{granted}",
-        unfinished: false,
         mark:
           made.remember === undefined
             ? mark
             : remember(mark, made.remember.timelineId, { deltas: made.remember.deltas })
       })
     }
+    case "EndDatabases":
+      return withSnapshot({
+        databases: new Map(
+          [...snapshot.databases].map(([name, state]) => [
+            name,
+            { ...state, unfinished: state.unfinished && !made.databases.includes(name) }
+          ])
+        )
+      })
     case "PrepareState":
       return withSnapshot({ stateTable: true, schemas: set(snapshot.schemas, "neon_migration", made.admin) })
     case "CreateSchemaNeon":

@@ -1,10 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as PgWire from "../../../src/layers/PgWire.ts"
-import { Sql } from "../../../src/layers/Sql.ts"
 import * as Catalog from "../../../src/programs/catalog/apply.ts"
 import { hostileNames } from "../../domain/catalog/names.ts"
+import { countedSql, restart, sqlCount } from "../../support/countedSql.ts"
 import { type Document, desiredOf, Server } from "./server.ts"
 
 const verifier = (letter: string) =>
@@ -88,38 +87,16 @@ layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("apply", 
     Effect.gen(function* () {
       const { apply, target } = yield* Server
       const document = owned(["one", "two", "three"])
-      const count = { open: 0, most: 0, opened: 0, messages: 0 }
-      const counting = Layer.effect(
-        Sql,
-        Effect.map(Effect.provide(Sql, Sql.to(target)), (sql) =>
-          Sql.of({
-            connect: (options) =>
-              Effect.acquireRelease(
-                Effect.sync(() => {
-                  count.opened++
-                  count.most = Math.max(count.most, ++count.open)
-                }),
-                () => Effect.sync(() => count.open--)
-              ).pipe(
-                Effect.andThen(sql.connect(options)),
-                Effect.map((session) => ({
-                  ...session,
-                  query: (text: string) => {
-                    count.messages++
-                    return session.query(text)
-                  }
-                }))
-              )
-          })
-        )
-      )
+      const count = sqlCount()
       const run = (concurrency: number) =>
-        Catalog.apply(desiredOf(document), { mode: "incremental", concurrency }).pipe(Effect.provide(counting))
+        Catalog.apply(desiredOf(document), { mode: "incremental", concurrency }).pipe(
+          Effect.provide(countedSql(target, count))
+        )
       yield* run(2)
       assert.strictEqual(count.most, 3)
-      // One for the system database, two more that create, one in each database.
-      assert.strictEqual(count.opened, 6)
-      Object.assign(count, { opened: 0, messages: 0 })
+      // One for the system database, one more that creates, one in each database.
+      assert.strictEqual(count.opened, 5)
+      restart(count)
       yield* run(2)
       assert.deepStrictEqual([count.opened, count.messages], [1, 1])
       yield* apply(deleted(["one", "two", "three"]))
@@ -158,6 +135,7 @@ layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("apply", 
         begin_databases: 1,
         create_database: 1,
         finish_database: 1,
+        end_databases: 1,
         default_privileges: 2,
         remember_contents: 1
       })

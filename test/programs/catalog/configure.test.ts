@@ -3,47 +3,16 @@ import { join } from "node:path"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
-import type { ComputeParams } from "../../../src/domain/ComputeParams.ts"
 import type { ParsedSpec } from "../../../src/domain/ParsedSpec.ts"
+import { DataDirectory } from "../../../src/layers/DataDirectory.ts"
 import { Owner } from "../../../src/layers/Owner.ts"
 import { Params } from "../../../src/layers/Params.ts"
 import { Sql } from "../../../src/layers/Sql.ts"
 import { configureAsPrimary } from "../../../src/programs/catalog/configure.ts"
+import { nodeParams } from "../../support/params.ts"
 import { type Document, parsedSpecOf, Server } from "./server.ts"
 
 const overrideFile = "compute_ctl_temp_override.conf"
-
-const paramsOf = (pgdata: string, postgres: ComputeParams["postgres"]): ComputeParams => ({
-  computeId: "test",
-  pgdata,
-  connstr: "",
-  postgres,
-  pgbin: "/nowhere/bin/postgres",
-  source: { _tag: "ControlPlane", uri: "", token: Redacted.make("") },
-  externalHttpPort: 3080,
-  internalHttpPort: 3081,
-  externalHttpHost: undefined,
-  internalHttpHost: "127.0.0.1",
-  privilegedRoleName: "neon_superuser",
-  runAs: undefined,
-  remoteExtBaseUrl: undefined,
-  cgroup: "",
-  filecacheConnstr: "",
-  vmMonitorAddr: "",
-  resizeSwapOnBind: false,
-  setDiskQuotaForFs: undefined,
-  installedExtensionsCollectionInterval: 3600,
-  dev: true,
-  pgInitTimeout: undefined,
-  lakebaseMode: false,
-  instanceId: undefined,
-  buildTag: "test",
-  autoscaling: false,
-  environment: {},
-  basebackupRetries: 0,
-  failpoints: undefined
-})
 
 /** Configures, and tells what the override file held at each reload. */
 const configure = (document: Document, mode: "start" | "reconfigure", change: Partial<ParsedSpec["spec"]> = {}) =>
@@ -55,13 +24,14 @@ const configure = (document: Document, mode: "start" | "reconfigure", change: Pa
       reloads.push(await fs.readFile(join(pgdata, overrideFile), "utf8"))
       process.kill(pid, "SIGHUP")
     })
-    const layers = Sql.layer.pipe(
-      Layer.provideMerge(Layer.succeed(Params, paramsOf(pgdata, target))),
+    const layers = Layer.merge(Sql.layer, DataDirectory.layer).pipe(
+      Layer.provideMerge(Layer.succeed(Params, nodeParams({ pgdata, postgres: target }))),
       Layer.provideMerge(Layer.succeed(Owner, Owner.of({ user })))
     )
     const result = yield* configureAsPrimary({ ...parsed, spec: { ...parsed.spec, ...change } }, mode, {
       reload,
       migrationFailed: () => Effect.void,
+      statementTimedOut: Effect.void,
       applied: () => Effect.void
     }).pipe(Effect.provide(layers), Effect.result)
     return { reloads, result }
