@@ -1,6 +1,6 @@
 /** Samples by figure, and how they are shown. */
 
-export type Unit = "ms" | "MiB" | "bytes" | "ratio"
+export type Unit = "ms" | "MiB" | "bytes" | "ratio" | ""
 
 export interface Figure {
   readonly label: string
@@ -25,7 +25,7 @@ export const summarize = (samples: ReadonlyArray<number>): Summary => {
 }
 
 const digits = (unit: Unit, value: number): string =>
-  unit === "bytes" ? String(Math.round(value)) : value.toFixed(unit === "ratio" ? 2 : 1)
+  unit === "bytes" || unit === "" ? String(Math.round(value)) : value.toFixed(unit === "ratio" ? 2 : 1)
 
 const cells = ({ aim, label, samples, unit }: Figure): ReadonlyArray<string> => {
   const { max, median, min } = summarize(samples)

@@ -45,17 +45,12 @@ export interface Mark {
 export interface DatabaseState {
   readonly oid: number
   readonly owner: string
-  readonly encoding: string
-  readonly collate: string
-  readonly ctype: string
   readonly isTemplate: boolean
   readonly allowConnections: boolean
   /** -1: no limit. */
   readonly connectionLimit: number
   /** A `DROP DATABASE` of it was interrupted; it can only be dropped. */
   readonly invalid: boolean
-  /** Access privileges as text; undefined: the default ones. */
-  readonly acl: string | undefined
   readonly subscriptions: ReadonlyArray<string>
   readonly mark: Mark | undefined
   /** Created by us, and not finished: the grant is missing. */

@@ -126,14 +126,10 @@ const isInDeltas = ({ desired }: Draft, name: string): boolean =>
 const absent = (owner: string): DraftDatabase["state"] => ({
   oid: 0,
   owner,
-  encoding: "",
-  collate: "",
-  ctype: "",
   isTemplate: false,
   allowConnections: true,
   connectionLimit: -1,
   invalid: false,
-  acl: undefined,
   subscriptions: [],
   mark: undefined,
   unfinished: false

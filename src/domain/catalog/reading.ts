@@ -1,7 +1,23 @@
 /** What the answers to the queries mean. */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { Contents, Mark, RoleDependents, Snapshot } from "./Snapshot.ts"
+import type { Contents, Mark, RoleDependents, RoleState, Snapshot } from "./Snapshot.ts"
+
+/** Columns of the same length. */
+const columnar = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
+  Schema.Struct(fields).check(
+    Schema.makeFilter((columns: Readonly<Record<string, unknown>>) => {
+      const lengths = new Set(Object.values(columns).map((column) => (Array.isArray(column) ? column.length : 0)))
+      return lengths.size <= 1 || "columns of different lengths"
+    })
+  )
+
+const Texts = Schema.Array(Schema.String)
+const MaybeTexts = Schema.Array(Schema.NullOr(Schema.String))
+const Numbers = Schema.Array(Schema.Finite)
+/** So many letters `t` or `f`. */
+const flags = (count: number) =>
+  Schema.Array(Schema.String.check(Schema.isPattern(new RegExp(`^[tf]{${count}}$`, "u"))))
 
 const Answer = Schema.fromJsonString(
   Schema.Struct({
@@ -9,21 +25,13 @@ const Answer = Schema.fromJsonString(
     recovery: Schema.Boolean,
     database: Schema.String,
     admin: Schema.String,
-    roles: Schema.Array(
-      Schema.Struct({
-        name: Schema.String,
-        verifier: Schema.NullOr(Schema.String),
-        superuser: Schema.Boolean,
-        inherit: Schema.Boolean,
-        createRole: Schema.Boolean,
-        createDb: Schema.Boolean,
-        login: Schema.Boolean,
-        replication: Schema.Boolean,
-        bypassRls: Schema.Boolean,
-        connectionLimit: Schema.Int,
-        validUntil: Schema.NullOr(Schema.String)
-      })
-    ),
+    roles: columnar({
+      name: Texts,
+      verifier: MaybeTexts,
+      flags: flags(7),
+      connectionLimit: Numbers,
+      validUntil: MaybeTexts
+    }),
     memberships: Schema.Array(
       Schema.Struct({
         role: Schema.String,
@@ -33,20 +41,7 @@ const Answer = Schema.fromJsonString(
         set: Schema.NullOr(Schema.Boolean)
       })
     ),
-    databases: Schema.Array(
-      Schema.Struct({
-        oid: Schema.Int,
-        name: Schema.String,
-        owner: Schema.String,
-        encoding: Schema.String,
-        collate: Schema.String,
-        ctype: Schema.String,
-        isTemplate: Schema.Boolean,
-        allowConnections: Schema.Boolean,
-        connectionLimit: Schema.Int,
-        acl: Schema.NullOr(Schema.String)
-      })
-    ),
+    databases: columnar({ oid: Numbers, name: Texts, owner: Texts, flags: flags(2), connectionLimit: Numbers }),
     subscriptions: Schema.Array(Schema.Struct({ database: Schema.Int, name: Schema.String })),
     dependents: Schema.Array(
       Schema.Struct({
@@ -69,19 +64,17 @@ const Answer = Schema.fromJsonString(
     neonVersion: Schema.NullOr(Schema.String),
     healthCheck: Schema.Boolean,
     auditSilenced: Schema.Boolean,
-    migration: Schema.NullOr(Schema.Array(Schema.Struct({ id: Schema.Finite }))),
-    dropped: Schema.NullOr(Schema.Array(Schema.Struct({ timeline: Schema.NullOr(Schema.String) }))),
+    migration: Schema.NullOr(Schema.Struct({ id: Numbers })),
+    dropped: Schema.NullOr(Schema.Struct({ timeline: MaybeTexts })),
     state: Schema.NullOr(
-      Schema.Array(
-        Schema.Struct({
-          database: Schema.Int,
-          timeline: Schema.String,
-          fingerprint: Schema.NullOr(Schema.String),
-          deltas: Schema.NullOr(Schema.String),
-          // Users with pg_write_all_data can write any array there.
-          unfinished: Schema.Unknown
-        })
-      )
+      columnar({
+        database: Numbers,
+        timeline: Texts,
+        fingerprint: MaybeTexts,
+        deltas: MaybeTexts,
+        // Users with pg_write_all_data can write any array there.
+        unfinished: Schema.Array(Schema.Unknown)
+      })
     )
   })
 )
@@ -101,6 +94,28 @@ const grouped = <A, K, V>(
   return groups
 }
 
+const rolesOf = ({ connectionLimit, flags, name, validUntil, verifier }: (typeof Answer.Type)["roles"]) =>
+  new Map(
+    name.map((role, row): readonly [string, RoleState] => {
+      const [superuser, inherit, createRole, createDb, login, replication, bypassRls] = flags[row] ?? ""
+      return [
+        role,
+        {
+          superuser: superuser === "t",
+          inherit: inherit === "t",
+          createRole: createRole === "t",
+          createDb: createDb === "t",
+          login: login === "t",
+          replication: replication === "t",
+          bypassRls: bypassRls === "t",
+          connectionLimit: connectionLimit[row] ?? -1,
+          validUntil: validUntil[row] ?? undefined,
+          verifier: verifier[row] ?? undefined
+        }
+      ]
+    })
+  )
+
 const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
   const subscriptions = grouped(
     answer.subscriptions,
@@ -109,13 +124,15 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
   )
   const marks = new Map<number, Mark>()
   const unfinished = new Set<string>()
-  for (const row of answer.state ?? []) {
-    marks.set(row.database, {
-      timelineId: row.timeline,
-      fingerprint: row.fingerprint ?? undefined,
-      deltas: row.deltas ?? undefined
+  const { state } = answer
+  for (const [row, database] of state?.database.entries() ?? []) {
+    marks.set(database, {
+      timelineId: state?.timeline[row] ?? "",
+      fingerprint: state?.fingerprint[row] ?? undefined,
+      deltas: state?.deltas[row] ?? undefined
     })
-    for (const name of Array.isArray(row.unfinished) ? row.unfinished : []) {
+    const names = state?.unfinished[row]
+    for (const name of Array.isArray(names) ? names : []) {
       if (typeof name === "string") unfinished.add(name)
     }
   }
@@ -137,12 +154,7 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
     inRecovery: answer.recovery,
     systemDatabase: answer.database,
     admin: answer.admin,
-    roles: new Map(
-      answer.roles.map(({ name, verifier, validUntil, ...attributes }) => [
-        name,
-        { ...attributes, verifier: verifier ?? undefined, validUntil: validUntil ?? undefined }
-      ])
-    ),
+    roles: rolesOf(answer.roles),
     memberships: answer.memberships.map(({ role, grantor, admin, inherit, set }) => ({
       role,
       grantor: grantor ?? "",
@@ -151,17 +163,25 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
       set: set ?? true
     })),
     databases: new Map(
-      answer.databases.map(({ name, acl, ...database }) => [
-        name,
-        {
-          ...database,
-          acl: acl ?? undefined,
-          invalid: database.connectionLimit === -2,
-          subscriptions: subscriptions.get(database.oid) ?? [],
-          mark: marks.get(database.oid),
-          unfinished: unfinished.has(name)
-        }
-      ])
+      answer.databases.name.map((name, row) => {
+        const oid = answer.databases.oid[row] ?? 0
+        const connectionLimit = answer.databases.connectionLimit[row] ?? -1
+        const flags = answer.databases.flags[row]
+        return [
+          name,
+          {
+            oid,
+            owner: answer.databases.owner[row] ?? "",
+            isTemplate: flags?.[0] === "t",
+            allowConnections: flags?.[1] === "t",
+            connectionLimit,
+            invalid: connectionLimit === -2,
+            subscriptions: subscriptions.get(oid) ?? [],
+            mark: marks.get(oid),
+            unfinished: unfinished.has(name)
+          }
+        ]
+      })
     ),
     dependents,
     schemas: new Map(answer.schemas.map(({ name, owner }) => [name, owner])),
@@ -169,8 +189,8 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
     neonVersion: answer.neonVersion ?? undefined,
     healthCheck: answer.healthCheck,
     auditSilenced: answer.auditSilenced,
-    migrationId: answer.migration?.length === 1 ? answer.migration[0]?.id : undefined,
-    subscriptionsDroppedFor: answer.dropped?.[0]?.timeline ?? undefined,
+    migrationId: answer.migration?.id.length === 1 ? answer.migration.id[0] : undefined,
+    subscriptionsDroppedFor: answer.dropped?.timeline[0] ?? undefined,
     stateTable: answer.state !== null
   }
 }

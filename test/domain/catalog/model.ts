@@ -46,14 +46,10 @@ export const privileged: RoleState = {
 export const plainDatabase = (oid: number, owner: string): DatabaseState => ({
   oid,
   owner,
-  encoding: "UTF8",
-  collate: "C",
-  ctype: "C",
   isTemplate: false,
   allowConnections: true,
   connectionLimit: -1,
   invalid: false,
-  acl: undefined,
   subscriptions: [],
   mark: undefined,
   unfinished: false
@@ -251,7 +247,6 @@ const change = (model: Model, made: Change): Model => {
     case "FinishDatabase": {
       const { mark } = must(snapshot.databases.get(made.database), `database ${made.database}`)
       return database(made.database, {
-        acl: "{granted}",
         mark:
           made.remember === undefined
             ? mark

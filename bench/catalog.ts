@@ -1,0 +1,119 @@
+/**
+ * What roles and databases cost: an apply of the same document for the first time, again, and with one thing changed,
+ * against a script of the same SQL on a cluster of the same kind.
+ *
+ *     npm run bench:catalog -- [--sizes N,N] [--json FILE]
+ *
+ * A size is a number of roles and as many databases; a database takes about 8 MB of the temporary directory (TMPDIR),
+ * which is cleaned up, also after Ctrl-C. Postgres has the settings of the local mode. Medians are printed with the least
+ * and the most where a step is repeated.
+ */
+import * as fs from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import { describe } from "../src/domain/describe.ts"
+import * as Owner from "../src/layers/Owner.ts"
+import * as PostgresInstall from "../src/local/PostgresInstall.ts"
+import { freePort } from "../test/support/ports.ts"
+import { CatalogFigure } from "./support/catalogFigures.ts"
+import { Figures } from "./support/figures.ts"
+import { machine } from "./support/machine.ts"
+import { BenchFailed, fail, start } from "./support/processes.ts"
+
+/** What an apply shall stay below. */
+const aims: Readonly<Record<number, { readonly unchanged?: number; readonly ratio?: number }>> = {
+  100: { ratio: 0.7 },
+  500: { unchanged: 30 },
+  2000: { unchanged: 100 }
+}
+
+const readOptions = Effect.try({
+  try: () => {
+    const { values } = parseArgs({
+      options: { sizes: { type: "string", default: "0,100,500,2000" }, json: { type: "string" } }
+    })
+    const sizes = values.sizes.split(",").map((text) => {
+      if (!/^(?:0|[1-9][0-9]{0,4})$/u.test(text)) throw new Error(`--sizes: ${text} is not a whole number`)
+      return Number(text)
+    })
+    return { sizes: [...new Set(sizes)], json: values.json }
+  },
+  catch: (cause) => new BenchFailed({ message: cause instanceof Error ? cause.message : String(cause) })
+})
+
+const decode = Schema.decodeUnknownEffect(CatalogFigure)
+
+const unchanged: ReadonlySet<string> = new Set(["unchanged", "unchanged after that", "restart, unchanged"])
+
+const add = (figures: Figures, size: number, figure: CatalogFigure): void => {
+  const group = `${size} roles and ${size} databases`
+  const { label } = figure
+  figures.add(group, label, "ms", figure.millis, unchanged.has(label) ? aims[size]?.unchanged : undefined)
+  if (figure.decodeMillis > 0) figures.add(group, "  of these: document read", "ms", figure.decodeMillis)
+  figures.add(group, `  ${label}: transactions`, "", figure.transactions)
+  figures.add(group, `  ${label}: statements`, "", figure.statements)
+  figures.add(group, `  ${label}: round trips`, "", figure.roundTrips)
+  figures.add(group, `  ${label}: connections`, "", figure.connections)
+  figures.add(group, `  ${label}: connections at once`, "", figure.peakConnections)
+  if (figure.peakMib !== undefined) figures.add(group, `  ${label}: peak RSS`, "MiB", figure.peakMib)
+}
+
+/** One size in a process of its own. */
+const runSize = (figures: Figures, directory: string, size: number) =>
+  Effect.gen(function* () {
+    const port = yield* Effect.promise(freePort)
+    const process = yield* start(
+      globalThis.process.execPath,
+      [join(import.meta.dirname, "support/catalogRun.ts"), String(size), directory, String(port)],
+      { stdio: ["ignore", "ignore", "inherit", "ipc"] },
+      [["SIGTERM", "90 seconds"]]
+    )
+    const messages = yield* Queue.unbounded<unknown>()
+    process.child.on("message", (message) => Queue.offerUnsafe(messages, message))
+    const { code, signal } = yield* process.exited
+    if (code !== 0) return yield* fail(`the run of ${size} ended with ${signal ?? `code ${code}`}`)
+    const received = yield* Effect.forEach(yield* Queue.takeAll(messages), (message) => decode(message))
+    for (const figure of received) add(figures, size, figure)
+    const millis = (label: string) => received.find((figure) => figure.label === label)?.millis
+    const [first, least] = [millis("first apply"), millis("floor: script of the same SQL")]
+    if (first === undefined || least === undefined) return
+    const group = `${size} roles and ${size} databases`
+    figures.add(group, "first apply / floor", "ratio", first / least, aims[size]?.ratio)
+    figures.add(group, "first apply, for each role and database", "ms", first / size)
+  }).pipe(Effect.scoped)
+
+const bench = Effect.gen(function* () {
+  const { json, sizes } = yield* readOptions
+  const user = yield* Owner.resolve(undefined)
+  const cacheDir = PostgresInstall.defaultCacheDir(user)
+  const { version } = yield* PostgresInstall.find({ major: PostgresInstall.bundledMajor, user, cacheDir })
+  const directory = yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const path = await fs.mkdtemp(join(tmpdir(), "bench-catalog-"))
+      await fs.chmod(path, 0o755)
+      return path
+    }),
+    (path) => Effect.promise(() => fs.rm(path, { recursive: true, force: true, maxRetries: 3 }))
+  )
+  const described = machine(directory, version)
+  yield* Console.log(described)
+  const figures = new Figures()
+  for (const size of sizes) yield* runSize(figures, directory, size)
+  yield* Console.log(figures.text())
+  if (json !== undefined) {
+    const text = JSON.stringify({ machine: described, figures: figures.json() }, undefined, 2)
+    yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
+  }
+})
+
+const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`bench:catalog: ${describe(Cause.squash(cause))}`)
+
+NodeRuntime.runMain(Effect.tapCause(Effect.scoped(bench), report), { disableErrorReporting: true })
