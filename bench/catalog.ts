@@ -4,9 +4,9 @@
  *
  *     npm run bench:catalog -- [--sizes N,N] [--json FILE]
  *
- * A size is a number of roles and as many databases; a database takes about 8 MB of the temporary directory (TMPDIR),
- * which is cleaned up, also after Ctrl-C. Postgres has the settings of the local mode. Medians are printed with the least
- * and the most where a step is repeated.
+ * A size is a number of roles and as many databases; each database takes about 16 MB of the temporary directory (TMPDIR)
+ * until the end, when it is cleaned up, also after Ctrl-C. Postgres has the settings of the local mode. Medians are printed
+ * with the least and the most where a step is repeated.
  */
 import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"

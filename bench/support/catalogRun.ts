@@ -42,7 +42,6 @@ import type { CatalogFigure } from "./catalogFigures.ts"
 const [, , sizeText = "", directory = "", portText = ""] = process.argv
 const size = Number(sizeText)
 const port = Number(portText)
-const pgdata = join(directory, "pgdata")
 const unchangedRounds = 5
 
 const send = (figure: CatalogFigure): Effect.Effect<void> =>
@@ -181,9 +180,11 @@ const floor = Effect.gen(function* () {
   })
 }).pipe(Effect.scoped)
 
-const initdb = (bindir: string, user: Owner.User | undefined) =>
+/** What is still on its way to the disk must not slow down what comes next. */
+const settleDisk = Effect.promise(() => promisify(execFile)("sync"))
+
+const initdb = (pgdata: string, bindir: string, user: Owner.User | undefined) =>
   Effect.promise(async () => {
-    await fs.rm(pgdata, { recursive: true, force: true })
     await fs.mkdir(pgdata, { mode: 0o700 })
     if (user !== undefined) await fs.chown(pgdata, user.uid, user.gid)
     const as = user === undefined ? {} : { uid: user.uid, gid: user.gid }
@@ -209,30 +210,36 @@ const main = Effect.gen(function* () {
     password: undefined,
     options: undefined
   }
-  const params = nodeParams({
-    pgdata,
-    postgres,
-    pgbin: join(install.bindir, "postgres"),
-    environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8" }
-  })
-  const services = Layer.mergeAll(
-    DataDirectory.layer,
-    Postgres.layer,
-    countedSql(postgres, count),
-    Metrics.layer("bench"),
-    ComputeNode.layer(ComputeState.initial(0, { keys: [] }))
-  ).pipe(
-    Layer.provideMerge(Layer.succeed(Params, params)),
-    Layer.provideMerge(Layer.succeed(Owner.Owner, Owner.Owner.of({ user })))
-  )
-  const lives = Effect.gen(function* () {
-    yield* initdb(install.bindir, user)
-    yield* firstLife
-    yield* secondLife
-    yield* initdb(install.bindir, user)
-    if (size > 0) yield* floor
-  })
-  yield* Effect.provide(lives, services)
+  const services = (pgdata: string) =>
+    Layer.mergeAll(
+      DataDirectory.layer,
+      Postgres.layer,
+      countedSql(postgres, count),
+      Metrics.layer("bench"),
+      ComputeNode.layer(ComputeState.initial(0, { keys: [] }))
+    ).pipe(
+      Layer.provideMerge(
+        Layer.succeed(
+          Params,
+          nodeParams({
+            pgdata,
+            postgres,
+            pgbin: join(install.bindir, "postgres"),
+            environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8" }
+          })
+        )
+      ),
+      Layer.provideMerge(Layer.succeed(Owner.Owner, Owner.Owner.of({ user })))
+    )
+  const [ours, theirs] = [join(directory, `${size}`), join(directory, `${size}-floor`)]
+  yield* initdb(ours, install.bindir, user)
+  yield* settleDisk
+  yield* Effect.provide(Effect.andThen(firstLife, secondLife), services(ours))
+  if (size === 0) return
+  // In a directory of its own: what is deleted makes ext4 slow for some minutes.
+  yield* initdb(theirs, install.bindir, user)
+  yield* settleDisk
+  yield* Effect.provide(floor, services(theirs))
 }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"))
 
 NodeRuntime.runMain(

@@ -82,6 +82,12 @@ export type Change =
   | { readonly _tag: "RelocateNeon"; readonly relocatable: boolean }
   | { readonly _tag: "UpdateExtension"; readonly extension: string }
   | { readonly _tag: "CreateHealthCheck" }
+  | { readonly _tag: "CreateHealthFunction" }
+  /** `options`: attributes and memberships, as they stand behind the name. */
+  | { readonly _tag: "CreateServiceRole"; readonly role: string; readonly options: string }
+  | { readonly _tag: "SetRoleTimeout"; readonly role: string; readonly value: string }
+  | { readonly _tag: "RecreateDatabricksAuth" }
+  | { readonly _tag: "GrantMonitor"; readonly role: string }
   | { readonly _tag: "RecordSubscriptionsDropped"; readonly timelineId: string }
   | { readonly _tag: "SilenceAudit" }
   | {

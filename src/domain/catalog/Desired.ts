@@ -46,6 +46,8 @@ export interface Desired {
   readonly privilegedRole: string
   /** `REPLICATION` is among the attributes of the privileged role; not in lakebase mode. */
   readonly privilegedReplication: boolean
+  /** Roles, grants and extensions of Databricks' Lakebase, too. */
+  readonly lakebase: boolean
   /** In the order of the document, no name twice. */
   readonly roles: ReadonlyArray<DesiredRole>
   readonly databases: ReadonlyArray<DesiredDatabase>
@@ -202,6 +204,7 @@ export const fromSpec = (spec: ComputeSpec, options: DesiredOptions): Checked<De
     return {
       privilegedRole: options.privilegedRole,
       privilegedReplication: !options.lakebase,
+      lakebase: options.lakebase,
       roles: yield* roles(spec),
       databases: yield* databases(spec),
       deltas: yield* deltas(spec, options.privilegedRole),

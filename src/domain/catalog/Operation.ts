@@ -34,7 +34,7 @@ export const roleObject = (name: string): string => `role ${identifier(name)}`
 export const databaseObject = (name: string): string => `database ${identifier(name)}`
 export const extensionObject = (name: string): string => `extension ${identifier(name)}`
 export const schemaObject = (name: string): string => `schema ${identifier(name)}`
-const tableObject = (name: string): string => `table ${name}`
+export const tableObject = (name: string): string => `table ${name}`
 export const stateObject = tableObject(stateTable)
 export const subscriptionsObject = (database: string): string => `subscriptions of ${databaseObject(database)}`
 export const contentsObject = (database: string): string => `contents of ${databaseObject(database)}`
@@ -46,6 +46,9 @@ export const objectOf = (change: Change): string => {
     case "AlterPrivilegedRole":
     case "RenameRole":
     case "DropRole":
+    case "CreateServiceRole":
+    case "SetRoleTimeout":
+    case "GrantMonitor":
       return roleObject(change.role)
     case "RenameRoles":
       return "roles of delta_operations"
@@ -88,6 +91,10 @@ export const objectOf = (change: Change): string => {
       return extensionObject("neon")
     case "CreateHealthCheck":
       return tableObject("public.health_check")
+    case "CreateHealthFunction":
+      return "function public.health_check_write_succeeds()"
+    case "RecreateDatabricksAuth":
+      return extensionObject("databricks_auth")
     case "RecordSubscriptionsDropped":
       return tableObject("neon.drop_subscriptions_done")
     case "SilenceAudit":

@@ -73,6 +73,19 @@ export interface RoleDependents {
   readonly inside: ReadonlySet<number>
 }
 
+/** What lakebase mode looks at. */
+export interface DatabricksState {
+  /** Default version of extension `databricks_auth`; undefined: the server does not have it. */
+  readonly authVersion: string | undefined
+  /** Longest statement of reader roles, as configured. */
+  readonly readerTimeout: string | undefined
+  /** Longest statement of the reader roles and of the monitor, as set for each; undefined: nothing is set. */
+  readonly timeouts: ReadonlyMap<string, string | undefined>
+  /** The monitor may look at everything that it needs. */
+  readonly monitorIsGranted: boolean
+  readonly healthFunction: boolean
+}
+
 export interface Snapshot {
   /** As `server_version_num`: 170010. */
   readonly serverVersion: number
@@ -101,6 +114,8 @@ export interface Snapshot {
   readonly subscriptionsDroppedFor: string | undefined
   /** The table of marks is there. */
   readonly stateTable: boolean
+  /** Undefined outside of lakebase mode. */
+  readonly databricks: DatabricksState | undefined
 }
 
 /** The inside of a database. */

@@ -10,6 +10,7 @@ import { lastMigration } from "./migrations.ts"
 import type { Operation } from "./Operation.ts"
 import { planContents, type Visit } from "./planContents.ts"
 import { planDatabaseDeltas, planDatabases, planInvalidDatabases } from "./planDatabases.ts"
+import * as Databricks from "./planDatabricks.ts"
 import * as Roles from "./planRoles.ts"
 import * as Service from "./planService.ts"
 import { type Contents, freshContents, type Snapshot } from "./Snapshot.ts"
@@ -81,6 +82,7 @@ export const plan = (
   const draft = new Draft(snapshot, desired)
   Service.planServiceSchemas(draft)
   Roles.planPrivilegedRole(draft)
+  Databricks.planDatabricksRoles(draft)
   planInvalidDatabases(draft)
   Roles.planRoleRenames(draft)
   Roles.planRoles(draft)
@@ -93,8 +95,10 @@ export const plan = (
     if (read !== undefined) draft.operations.push(...planContents(desired, visit, read, snapshot.admin))
   }
   Service.planExtensions(draft)
+  Databricks.planDatabricksAuth(draft)
   Service.planHealthCheck(draft)
   Roles.planRoleDrops(draft)
+  Databricks.planDatabricksMonitor(draft)
   if (inheritsSubscriptions(draft)) Service.planSubscriptionsRecord(draft, visits)
   Service.planAudit(draft)
   Service.planRemember(draft, visits)

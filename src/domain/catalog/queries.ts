@@ -67,6 +67,49 @@ const deletedRoles = ({ deltas }: Desired): ReadonlyArray<string> =>
     }
   })
 
+const oidOf = (role: string): string =>
+  `(SELECT n.oid FROM pg_catalog.pg_authid AS n WHERE n.rolname ${eq} ${literal(role)}::pg_catalog.name)`
+
+const versionOf = (extension: string): string =>
+  `(SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a` +
+  ` WHERE a.name ${eq} ${literal(extension)}::pg_catalog.name)`
+
+/** What is missing makes NULL, and so not granted. */
+const monitorIsGranted = (): string => {
+  const monitor = oidOf("databricks_monitor")
+  const table = (name: string, right: string) =>
+    `pg_catalog.has_table_privilege(${monitor}, pg_catalog.to_regclass('${name}')::pg_catalog.oid, '${right}')`
+  const execute = (name: string) =>
+    `pg_catalog.has_function_privilege(${monitor}, pg_catalog.to_regprocedure('${name}')::pg_catalog.oid, 'EXECUTE')`
+  const rights = [
+    `pg_catalog.has_schema_privilege(${monitor}, (SELECT s.oid FROM pg_catalog.pg_namespace AS s` +
+      ` WHERE s.nspname ${eq} 'neon'::pg_catalog.name), 'USAGE')`,
+    ...["SELECT", "INSERT", "UPDATE"].map((right) => table("public.health_check", right)),
+    execute("pg_catalog.pg_ls_dir(pg_catalog.text)"),
+    `COALESCE(${table("neon.neon_perf_counters", "SELECT")}, true)`,
+    `COALESCE(${execute("neon.get_perf_counters()")}, true)`
+  ]
+  return `COALESCE(${rights.join(" AND ")}, false)`
+}
+
+/** What lakebase mode looks at. */
+const databricks = (): string =>
+  objectOf(
+    {
+      authVersion: versionOf("databricks_auth"),
+      readerTimeout: "pg_catalog.current_setting('databricks.reader_statement_timeout', true)",
+      timeouts: rows(
+        { role: "r.rolname", settings: "c.setconfig" },
+        "pg_catalog.pg_authid AS r LEFT JOIN pg_catalog.pg_db_role_setting AS c" +
+          ` ON c.setrole ${eq} r.oid AND c.setdatabase ${eq} 0::pg_catalog.oid` +
+          " WHERE r.rolname OPERATOR(pg_catalog.~) '^databricks_(reader_[0-9]+|monitor)$'"
+      ),
+      monitorIsGranted: monitorIsGranted(),
+      healthFunction: "pg_catalog.to_regprocedure('public.health_check_write_succeeds()') IS NOT NULL"
+    },
+    (expression) => expression
+  )
+
 /** Attributes of a role, in the order of the letters `t` and `f` in its flags. */
 const flagColumns = [
   "rolsuper",
@@ -110,8 +153,7 @@ export const snapshotQuery = (desired: Desired): string => {
           inherit: "pg_catalog.jsonb_extract_path(pg_catalog.to_jsonb(m), 'inherit_option')",
           set: "pg_catalog.jsonb_extract_path(pg_catalog.to_jsonb(m), 'set_option')"
         },
-        `pg_catalog.pg_auth_members AS m WHERE m.member ${eq} (SELECT p.oid FROM pg_catalog.pg_authid AS p` +
-          ` WHERE p.rolname ${eq} ${literal(desired.privilegedRole)}::pg_catalog.name)`
+        `pg_catalog.pg_auth_members AS m WHERE m.member ${eq} ${oidOf(desired.privilegedRole)}`
       )
     ),
     named(
@@ -163,10 +205,7 @@ export const snapshotQuery = (desired: Desired): string => {
         "pg_catalog.pg_extension AS e"
       )
     ),
-    named(
-      "neonVersion",
-      `(SELECT a.default_version FROM pg_catalog.pg_available_extensions AS a WHERE a.name ${eq} 'neon'::pg_catalog.name)`
-    ),
+    named("neonVersion", versionOf("neon")),
     named("healthCheck", "pg_catalog.to_regclass('public.health_check') IS NOT NULL"),
     named(
       "auditSilenced",
@@ -186,7 +225,8 @@ export const snapshotQuery = (desired: Desired): string => {
         deltas: "t.delta_operations",
         unfinished: "t.unfinished"
       })
-    )
+    ),
+    ...(desired.lakebase ? [named("databricks", databricks())] : [])
   ]
   return `SELECT pg_catalog.json_build_object(${members.join(", ")})::pg_catalog.text`
 }

@@ -1,7 +1,7 @@
 /** What the answers to the queries mean. */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { Contents, Mark, RoleDependents, RoleState, Snapshot } from "./Snapshot.ts"
+import type { Contents, DatabricksState, Mark, RoleDependents, RoleState, Snapshot } from "./Snapshot.ts"
 
 /** Columns of the same length. */
 const columnar = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
@@ -75,6 +75,15 @@ const Answer = Schema.fromJsonString(
         // Users with pg_write_all_data can write any array there.
         unfinished: Schema.Array(Schema.Unknown)
       })
+    ),
+    databricks: Schema.optionalKey(
+      Schema.Struct({
+        authVersion: Schema.NullOr(Schema.String),
+        readerTimeout: Schema.NullOr(Schema.String),
+        timeouts: Schema.Array(Schema.Struct({ role: Schema.String, settings: Schema.NullOr(Texts) })),
+        monitorIsGranted: Schema.Boolean,
+        healthFunction: Schema.Boolean
+      })
     )
   })
 )
@@ -115,6 +124,25 @@ const rolesOf = ({ connectionLimit, flags, name, validUntil, verifier }: (typeof
       ]
     })
   )
+
+const timeoutSetting = "statement_timeout="
+
+const databricksOf = ({
+  authVersion,
+  readerTimeout,
+  timeouts,
+  ...rest
+}: NonNullable<(typeof Answer.Type)["databricks"]>): DatabricksState => ({
+  ...rest,
+  authVersion: authVersion ?? undefined,
+  readerTimeout: readerTimeout ?? undefined,
+  timeouts: new Map(
+    timeouts.map(({ role, settings }) => [
+      role,
+      settings?.find((setting) => setting.startsWith(timeoutSetting))?.slice(timeoutSetting.length)
+    ])
+  )
+})
 
 const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
   const subscriptions = grouped(
@@ -191,7 +219,8 @@ const snapshotOf = (answer: typeof Answer.Type): Snapshot => {
     auditSilenced: answer.auditSilenced,
     migrationId: answer.migration?.id.length === 1 ? answer.migration.id[0] : undefined,
     subscriptionsDroppedFor: answer.dropped?.timeline[0] ?? undefined,
-    stateTable: answer.state !== null
+    stateTable: answer.state !== null,
+    databricks: answer.databricks === undefined ? undefined : databricksOf(answer.databricks)
   }
 }
 

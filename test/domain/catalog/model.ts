@@ -8,6 +8,7 @@ import { planContents } from "../../../src/domain/catalog/planContents.ts"
 import {
   type Contents,
   type DatabaseState,
+  type DatabricksState,
   freshContents,
   type Mark,
   type RoleState,
@@ -77,7 +78,8 @@ export const emptyCluster: Model = {
     auditSilenced: false,
     migrationId: undefined,
     subscriptionsDroppedFor: undefined,
-    stateTable: false
+    stateTable: false,
+    databricks: undefined
   },
   contents: new Map([[5, freshContents(170000, "cloud_admin")]]),
   nextOid: 16384
@@ -121,6 +123,8 @@ const change = (model: Model, made: Change): Model => {
     const { oid } = must(snapshot.databases.get(name), `database ${name}`)
     return { ...model, contents: set(model.contents, oid, next(must(model.contents.get(oid), name))) }
   }
+  const databricks = (next: Partial<DatabricksState>) =>
+    withSnapshot({ databricks: { ...must(snapshot.databricks, "lakebase mode"), ...next } })
   const timelineOf = (name: string) => snapshot.databases.get(name)?.mark?.timelineId ?? ""
   const membership = (name: string) => ({ role: name, grantor: "cloud_admin", admin: false, inherit: true, set: true })
   switch (made._tag) {
@@ -299,6 +303,24 @@ const change = (model: Model, made: Change): Model => {
       })
     case "CreateHealthCheck":
       return withSnapshot({ healthCheck: true })
+    case "CreateServiceRole":
+      return withSnapshot({ roles: set(snapshot.roles, made.role, plainRole) })
+    case "SetRoleTimeout":
+      must(snapshot.roles.get(made.role), `role ${made.role}`)
+      return databricks({ timeouts: new Map(snapshot.databricks?.timeouts).set(made.role, made.value) })
+    case "RecreateDatabricksAuth":
+      return withSnapshot({
+        extensions: set(snapshot.extensions, "databricks_auth", {
+          version: snapshot.databricks?.authVersion ?? "",
+          schema: "public",
+          relocatable: true
+        })
+      })
+    case "GrantMonitor":
+      must(snapshot.roles.get(made.role), `role ${made.role}`)
+      return databricks({ monitorIsGranted: true })
+    case "CreateHealthFunction":
+      return databricks({ healthFunction: true })
     case "RecordSubscriptionsDropped":
       return withSnapshot({ subscriptionsDroppedFor: made.timelineId })
     case "SilenceAudit":
