@@ -113,6 +113,15 @@ describe("the command line of the node", () => {
     expect(nodeOf([...without("-D"), ...form]).pgdata).toBe("/data")
   })
 
+  it("an apply looks into what changed, or with --reconcile full into everything", () => {
+    expect(nodeOf([...minimal, "--reconcile", "full"]).reconcile).toBe("full")
+    expect(nodeOf([...minimal, "--reconcile=incremental"]).reconcile).toBe("incremental")
+    expect(refusal([...minimal, "--reconcile", "always"])).toBe(
+      "invalid value for '--reconcile <incremental|full>': possible values are incremental and full"
+    )
+    expect(nodeHelp()).toContain("--reconcile <incremental|full>")
+  })
+
   it("a value may hold an equals sign", () => {
     expect(nodeOf([...minimal, "--filecache-connstr=host=a port=1"]).filecacheConnstr).toBe("host=a port=1")
     expect(nodeOf([...minimal, "--filecache-connstr", "host=a"]).filecacheConnstr).toBe("host=a")

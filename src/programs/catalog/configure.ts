@@ -53,8 +53,8 @@ const countTimeouts = (hooks: Hooks, error: CatalogFailed) => {
   )
 }
 
-/** Lakebase wants a start to give up earlier. */
-const lakebaseStart: Partial<Limits> = { statement: Duration.minutes(2) }
+/** Lakebase wants the statements of a start to give up earlier. */
+const lakebaseStart = Duration.minutes(2)
 
 const applySpec = Effect.fn("apply_config")(function* (
   { spec, timelineId }: ParsedSpec,
@@ -66,7 +66,7 @@ const applySpec = Effect.fn("apply_config")(function* (
   const desired = yield* Effect.fromResult(
     fromSpec(spec, { privilegedRole: params.privilegedRoleName, lakebase: params.lakebaseMode, timelineId })
   )
-  const limits = { ...(params.lakebaseMode && mode === "start" ? lakebaseStart : {}), ...hooks.limits }
+  const limits = { ...(params.lakebaseMode && mode === "start" ? { statement: lakebaseStart } : {}), ...hooks.limits }
   const system = yield* openSystem(limits)
   const { letSubscribersRun, liftLimits } = yield* configuration(hooks.reload, system)
   const made = yield* applyIn(system, desired, {

@@ -66,11 +66,11 @@ export const parsedSpecOf = (document: Document): ParsedSpec.ParsedSpec =>
     })
   )
 
-export const desiredOf = (document: Document, privilegedRole = "neon_superuser"): Desired =>
+export const desiredOf = (document: Document, privilegedRole = "neon_superuser", lakebase = false): Desired =>
   Result.getOrThrow(
     fromSpec(specOf(document), {
       privilegedRole,
-      lakebase: false,
+      lakebase,
       timelineId: document.timelineId ?? timelineId
     })
   )
@@ -87,6 +87,17 @@ const installNeon = async (folder: string) => {
   )
   for (const [index, version] of upgrades.slice(1).entries()) {
     await fs.writeFile(join(folder, `neon--${upgrades[index]}--${version}.sql`), "SELECT 1;\n")
+  }
+}
+
+/** Extension `databricks_auth` in two versions, with no way from one to the other. */
+const installDatabricksAuth = async (folder: string) => {
+  await fs.writeFile(join(folder, "databricks_auth.control"), "default_version = '1.1'\nrelocatable = true\n")
+  for (const version of ["1.0", "1.1"]) {
+    await fs.writeFile(
+      join(folder, `databricks_auth--${version}.sql`),
+      "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS metric;\n"
+    )
   }
 }
 
@@ -108,6 +119,7 @@ const withNeon = async (bindir: string, target: string) => {
   await fs.rm(join(share, "extension"))
   await linkAll(join(root, "share/postgresql/extension"), join(share, "extension"))
   await installNeon(join(share, "extension"))
+  await installDatabricksAuth(join(share, "extension"))
   return join(target, "bin")
 }
 
@@ -183,6 +195,7 @@ export interface ApplyWish {
   readonly mode?: Mode
   readonly concurrency?: number
   readonly privilegedRole?: string
+  readonly lakebase?: boolean
   readonly limits?: { readonly lock: Duration.Input; readonly statement: Duration.Input }
 }
 
@@ -208,7 +221,7 @@ const make = (options: { readonly neon: boolean; readonly conf?: string }) =>
       column: (text: string, database?: string, user?: string) =>
         Effect.map(sql(text, database, user), (rows) => rows.map(([value]) => value ?? null)),
       apply: (document: Document, wish: ApplyWish = {}) =>
-        apply(desiredOf(document, wish.privilegedRole), {
+        apply(desiredOf(document, wish.privilegedRole, wish.lakebase), {
           mode: wish.mode ?? "incremental",
           concurrency: wish.concurrency ?? 4,
           ...(wish.limits === undefined
