@@ -299,6 +299,15 @@ describe("plan", () => {
     ])
   })
 
+  it("before version 16 memberships have one option, and what a version lacks is not granted", () => {
+    const { snapshot } = applied(emptyCluster, desired({})).model
+    const roles = new Map([...snapshot.roles, ["pg_monitor", plainRole], ["pg_signal_backend", plainRole]] as const)
+    const older = { ...snapshot, roles, serverVersion: 150000, migrationId: 4 }
+    assert.deepStrictEqual(plan(older, desired({}), "incremental").operations.map(script), [
+      'GRANT "pg_monitor" TO "neon_superuser" WITH ADMIN OPTION'
+    ])
+  })
+
   it("S-110 a role that JWTs log in as gets nothing but LOGIN", () => {
     const jwks = [{ id: "1", role_names: ["authenticated"], jwks_url: "http://x", provider_name: "p" }]
     const wanted = desired({ roles: [{ name: "authenticated" }], more: { local_proxy_config: { jwks } } })

@@ -98,7 +98,12 @@ layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("apply", 
       assert.strictEqual(count.opened, 5)
       restart(count)
       yield* run(2)
-      assert.deepStrictEqual([count.opened, count.messages], [1, 1])
+      assert.deepStrictEqual([count.opened, count.messages, count.statements], [1, 1, 1])
+      yield* apply(deleted(["one", "two", "three"]))
+      // Databases are created side by side all the same.
+      restart(count)
+      yield* run(1)
+      assert.deepStrictEqual([count.opened, count.most], [5, 2])
       yield* apply(deleted(["one", "two", "three"]))
     })
   )
