@@ -2,11 +2,11 @@
  * What roles and databases cost: an apply of the same document for the first time, again, and with one thing changed,
  * against a script of the same SQL on a cluster of the same kind.
  *
- *     npm run bench:catalog -- [--sizes N,N] [--json FILE]
+ *     npm run bench:catalog -- [--sizes N,N] [--rounds N] [--json FILE]
  *
- * A size is a number of roles and as many databases; each database takes about 16 MB of the temporary directory (TMPDIR)
- * until the end, when it is cleaned up, also after Ctrl-C. Postgres has the settings of the local mode. Medians are printed
- * with the least and the most where a step is repeated.
+ * A size is a number of roles and as many databases; each database takes about 16 MB of the temporary directory (TMPDIR) in
+ * each round, until the end, when it is cleaned up, also after Ctrl-C. Postgres has the settings of the local mode. Who is
+ * first, ours or the script, changes from round to round; medians are printed with the least and the most.
  */
 import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -37,13 +37,21 @@ const aims: Readonly<Record<number, { readonly unchanged?: number; readonly rati
 const readOptions = Effect.try({
   try: () => {
     const { values } = parseArgs({
-      options: { sizes: { type: "string", default: "0,100,500,2000" }, json: { type: "string" } }
+      options: {
+        sizes: { type: "string", default: "0,100,500,2000" },
+        rounds: { type: "string", default: "1" },
+        json: { type: "string" }
+      }
     })
-    const sizes = values.sizes.split(",").map((text) => {
-      if (!/^(?:0|[1-9][0-9]{0,4})$/u.test(text)) throw new Error(`--sizes: ${text} is not a whole number`)
+    const whole = (name: string, text: string): number => {
+      if (!/^(?:0|[1-9][0-9]{0,4})$/u.test(text)) throw new Error(`--${name}: ${text} is not a whole number`)
       return Number(text)
-    })
-    return { sizes: [...new Set(sizes)], json: values.json }
+    }
+    return {
+      sizes: [...new Set(values.sizes.split(",").map((text) => whole("sizes", text)))],
+      rounds: whole("rounds", values.rounds),
+      json: values.json
+    }
   },
   catch: (cause) => new BenchFailed({ message: cause instanceof Error ? cause.message : String(cause) })
 })
@@ -65,13 +73,20 @@ const add = (figures: Figures, size: number, figure: CatalogFigure): void => {
   if (figure.peakMib !== undefined) figures.add(group, `  ${label}: peak RSS`, "MiB", figure.peakMib)
 }
 
+const makeDirectory = async (parent: string): Promise<string> => {
+  const path = await fs.mkdtemp(join(parent, "bench-catalog-"))
+  await fs.chmod(path, 0o755) // whoever runs Postgres passes through it
+  return path
+}
+
 /** One size in a process of its own. */
-const runSize = (figures: Figures, directory: string, size: number) =>
+const runSize = (figures: Figures, parent: string, size: number, begins: "floor" | "ours") =>
   Effect.gen(function* () {
+    const directory = yield* Effect.promise(() => makeDirectory(parent))
     const port = yield* Effect.promise(freePort)
     const process = yield* start(
       globalThis.process.execPath,
-      [join(import.meta.dirname, "support/catalogRun.ts"), String(size), directory, String(port)],
+      [join(import.meta.dirname, "support/catalogRun.ts"), String(size), directory, String(port), begins],
       { stdio: ["ignore", "ignore", "inherit", "ipc"] },
       [["SIGTERM", "90 seconds"]]
     )
@@ -90,25 +105,23 @@ const runSize = (figures: Figures, directory: string, size: number) =>
   }).pipe(Effect.scoped)
 
 const bench = Effect.gen(function* () {
-  const { json, sizes } = yield* readOptions
+  const { json, rounds, sizes } = yield* readOptions
   const user = yield* Owner.resolve(undefined)
   const cacheDir = PostgresInstall.defaultCacheDir(user)
   const { version } = yield* PostgresInstall.find({ major: PostgresInstall.bundledMajor, user, cacheDir })
   const directory = yield* Effect.acquireRelease(
-    Effect.promise(async () => {
-      const path = await fs.mkdtemp(join(tmpdir(), "bench-catalog-"))
-      await fs.chmod(path, 0o755)
-      return path
-    }),
+    Effect.promise(() => makeDirectory(tmpdir())),
     (path) => Effect.promise(() => fs.rm(path, { recursive: true, force: true, maxRetries: 3 }))
   )
   const described = machine(directory, version)
   yield* Console.log(described)
   const figures = new Figures()
-  for (const size of sizes) yield* runSize(figures, directory, size)
+  for (let round = 0; round < rounds; round++) {
+    for (const size of sizes) yield* runSize(figures, directory, size, round % 2 === 0 ? "ours" : "floor")
+  }
   yield* Console.log(figures.text())
   if (json !== undefined) {
-    const text = JSON.stringify({ machine: described, figures: figures.json() }, undefined, 2)
+    const text = JSON.stringify({ machine: described, rounds, figures: figures.json() }, undefined, 2)
     yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
   }
 })

@@ -1,10 +1,10 @@
 /**
  * Child process of the benchmark of the catalogs: one size, from an empty cluster to the end.
  *
- *     node catalogRun.ts SIZE DIRECTORY PORT
+ *     node catalogRun.ts SIZE DIRECTORY PORT floor|ours
  *
  * The programs of the node run here with a Postgres of their own, so that what this process takes is what they take. Each
- * figure is sent to the parent when it is known.
+ * figure is sent to the parent when it is known. The last word says who is first, ours or the floor.
  */
 import { execFile } from "node:child_process"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -39,7 +39,7 @@ import { nodeParams } from "../../test/support/params.ts"
 import { type Change, documentOf, scriptOf } from "./catalogDocument.ts"
 import type { CatalogFigure } from "./catalogFigures.ts"
 
-const [, , sizeText = "", directory = "", portText = ""] = process.argv
+const [, , sizeText = "", directory = "", portText = "", first] = process.argv
 const size = Number(sizeText)
 const port = Number(portText)
 const unchangedRounds = 5
@@ -231,15 +231,17 @@ const main = Effect.gen(function* () {
       ),
       Layer.provideMerge(Layer.succeed(Owner.Owner, Owner.Owner.of({ user })))
     )
-  const [ours, theirs] = [join(directory, `${size}`), join(directory, `${size}-floor`)]
-  yield* initdb(ours, install.bindir, user)
-  yield* settleDisk
-  yield* Effect.provide(Effect.andThen(firstLife, secondLife), services(ours))
-  if (size === 0) return
-  // In a directory of its own: what is deleted makes ext4 slow for some minutes.
-  yield* initdb(theirs, install.bindir, user)
-  yield* settleDisk
-  yield* Effect.provide(floor, services(theirs))
+  /** Each in a directory of its own: what is deleted makes ext4 slow for some minutes. */
+  const inNewCluster = <E, R>(name: string, work: Effect.Effect<void, E, R>) =>
+    Effect.gen(function* () {
+      const pgdata = join(directory, name)
+      yield* initdb(pgdata, install.bindir, user)
+      yield* settleDisk
+      yield* Effect.provide(work, services(pgdata))
+    })
+  const ours = inNewCluster("ours", Effect.andThen(firstLife, secondLife))
+  const least = size === 0 ? Effect.void : inNewCluster("floor", floor)
+  yield* first === "floor" ? Effect.andThen(least, ours) : Effect.andThen(ours, least)
 }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"))
 
 NodeRuntime.runMain(
