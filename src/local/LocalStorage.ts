@@ -14,13 +14,16 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
 import type { Database, GenericOption, Role } from "../domain/ComputeSpec.ts"
 import { describeLine } from "../domain/describe.ts"
 import { TenantId, TimelineId } from "../domain/Identifiers.ts"
+import type { PageserverConnectionInfo } from "../domain/PageserverConnection.ts"
 import type { PostgresMajor } from "../domain/PostgresVersion.ts"
 import type { User } from "../layers/Owner.ts"
 import { obstacle } from "./access.ts"
 import * as ControlPlane from "./ControlPlane.ts"
+import * as jsonFile from "./jsonFile.ts"
 import * as Keys from "./Keys.ts"
 import * as Pageserver from "./Pageserver.ts"
 import * as PostgresInstall from "./PostgresInstall.ts"
@@ -36,6 +39,9 @@ export class DataDirUnusable extends Data.TaggedError("DataDirUnusable")<{
   readonly message: string
   readonly cause?: unknown
 }> {}
+
+/** There is no pageserver with that number. */
+export class NoSuchPageserver extends Data.TaggedError("NoSuchPageserver")<{ readonly message: string }> {}
 
 export interface Options {
   /** Absolute; made when it is not there. Whoever runs Postgres must be able to reach it. */
@@ -71,6 +77,12 @@ export interface DocumentOptions {
   readonly settings?: ReadonlyArray<GenericOption>
 }
 
+/** Where a tenant was, and where it is; these may be the same. */
+export interface Move {
+  readonly from: Pageserver.Pageserver
+  readonly to: Pageserver.Pageserver
+}
+
 export class LocalStorage extends Context.Service<
   LocalStorage,
   {
@@ -78,9 +90,19 @@ export class LocalStorage extends Context.Service<
     readonly timelineId: TimelineId
     readonly install: PostgresInstall.PostgresInstall
     readonly store: Store.Store
-    /** There is always one. */
+    /** Numbered from 1; there is always one. */
     readonly pageservers: readonly [Pageserver.Pageserver, ...ReadonlyArray<Pageserver.Pageserver>]
+    /** The first one. */
     readonly pageserver: Pageserver.Pageserver
+    /** The one that the tenant is attached to; also in the next runs on this directory. */
+    readonly attached: () => Pageserver.Pageserver
+    /** `pageserver_connection_info` for the one that the tenant is attached to. */
+    readonly connectionInfo: () => typeof PageserverConnectionInfo.Encoded
+    /**
+     * Attaches the tenant to the pageserver with that number, and detaches it where it was. Without a number: the one
+     * behind the present one. Computes are not told.
+     */
+    readonly move: (to: number | undefined) => Effect.Effect<Move, NoSuchPageserver | DataDirUnusable>
     readonly safekeepers: ReadonlyArray<Safekeeper.Safekeeper>
     readonly controlPlane: ControlPlane.ControlPlane
     readonly stub: PostgresStub.PostgresStub
@@ -92,8 +114,10 @@ export class LocalStorage extends Context.Service<
   static readonly layer = (options: Options) => Layer.effect(LocalStorage, make(options))
 }
 
-const Identity = Schema.fromJsonString(Schema.Struct({ tenant_id: TenantId, timeline_id: TimelineId }))
-const decodeIdentity = Schema.decodeUnknownSync(Identity)
+const Identity = jsonFile.of(Schema.Struct({ tenant_id: TenantId, timeline_id: TimelineId }))
+
+/** Number of the pageserver that the tenant is attached to. */
+const Attached = jsonFile.of(Schema.Struct({ pageserver: Schema.Natural }))
 
 const unusable = (path: string) => (cause: unknown) =>
   new DataDirUnusable({ path, message: `cannot use ${path} as data directory: ${describeLine(cause)}`, cause })
@@ -116,15 +140,14 @@ const openIdentity = (dataDir: string) =>
   Effect.tryPromise({
     try: async () => {
       const path = join(dataDir, "identity.json")
-      const text = await fs.readFile(path, "utf8").catch(() => undefined)
-      if (text !== undefined) return decodeIdentity(text)
-      const fresh = JSON.stringify({
+      const known = await Identity.read(path)
+      if (known !== undefined) return known
+      const fresh = Identity.decode({
         tenant_id: randomBytes(16).toString("hex"),
         timeline_id: randomBytes(16).toString("hex")
       })
-      await fs.writeFile(`${path}.part`, fresh)
-      await fs.rename(`${path}.part`, path)
-      return decodeIdentity(fresh)
+      await Identity.write(path, fresh)
+      return fresh
     },
     catch: unusable(dataDir)
   })
@@ -180,6 +203,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const port = (given: number | undefined) => (given === undefined ? {} : { port: given })
   const [pageserver, ...morePageservers] = yield* times(Math.max(1, options.pageservers ?? 1), (index) =>
     Pageserver.make({
+      id: index + 1,
       store,
       authentication,
       ...(options.waitLimit === undefined ? {} : { waitLimit: options.waitLimit }),
@@ -187,6 +211,41 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     })
   )
   if (pageserver === undefined) return yield* Effect.die("at least one pageserver was made")
+  const pageservers = [pageserver, ...morePageservers] as const
+
+  const attachedFile = join(dataDir, "attached.json")
+  const remembered = yield* Effect.tryPromise({ try: () => Attached.read(attachedFile), catch: unusable(dataDir) })
+  // With fewer pageservers than in the last run the one may be missing.
+  let attached = pageservers.find(({ id }) => id === remembered?.pageserver) ?? pageserver
+  attached.attach({ tenantId })
+
+  const moving = yield* Semaphore.make(1)
+  const move = Effect.fnUntraced(function* (wanted: number | undefined) {
+    const from = attached
+    const to = pageservers.find(({ id }) => id === (wanted ?? (from.id % pageservers.length) + 1))
+    if (to === undefined) {
+      const there = pageservers.length === 1 ? "there is only pageserver 1" : `they are 1 to ${pageservers.length}`
+      return yield* new NoSuchPageserver({ message: `there is no pageserver ${wanted}: ${there}` })
+    }
+    if (to !== from) {
+      yield* Effect.tryPromise({
+        try: () => Attached.write(attachedFile, { pageserver: to.id }),
+        catch: unusable(dataDir)
+      })
+      to.attach({ tenantId })
+      attached = to
+      from.detach({ tenantId })
+    }
+    return { from, to }
+  }, moving.withPermit)
+
+  const connectionInfo = () => ({
+    shard_count: 0,
+    stripe_size: null,
+    shards: { "0000": { pageservers: [{ id: attached.id, libpq_url: attached.url }] } },
+    prefer_protocol: "libpq" as const
+  })
+
   const safekeepers = yield* times(options.safekeepers ?? 3, (index) =>
     Safekeeper.make({ store, authentication, ...port(ports?.safekeepers?.[index]) })
   )
@@ -209,12 +268,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         },
         tenant_id: tenantId,
         timeline_id: timelineId,
-        pageserver_connection_info: {
-          shard_count: 0,
-          stripe_size: null,
-          shards: { "0000": { pageservers: [{ id: 1, libpq_url: pageserver.url }] } },
-          prefer_protocol: "libpq"
-        },
+        pageserver_connection_info: connectionInfo(),
         safekeeper_connstrings: safekeepers.map(({ address }) => address),
         storage_auth_token: Redacted.value(yield* keys.storageToken(tenantId)),
         mode: "Primary"
@@ -229,8 +283,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     timelineId,
     install,
     store,
-    pageservers: [pageserver, ...morePageservers],
+    pageservers,
     pageserver,
+    attached: () => attached,
+    connectionInfo,
+    move,
     safekeepers,
     controlPlane,
     stub,

@@ -15,7 +15,7 @@ import { type Journal, makeRecorder } from "./Journal.ts"
 import * as Listener from "./listener.ts"
 import { type Connection, type Dropped, open } from "./PgConnection.ts"
 import * as Handshake from "./pgHandshake.ts"
-import { type Protocol, type QueryError, shown } from "./QueryError.ts"
+import { type Protocol, QueryError, shown } from "./QueryError.ts"
 import type { Authentication, Claims } from "./StorageAuth.ts"
 
 /** One connection as the server has seen it. Times are milliseconds since the Unix epoch. */
@@ -52,6 +52,10 @@ export interface Exchange {
   readonly send: (...parts: ReadonlyArray<Uint8Array>) => Effect.Effect<void, Dropped>
   /** A whole COPY OUT of these bytes, from CopyOutResponse to CommandComplete. Fails where the source fails. */
   readonly copyOut: (source: AsyncIterable<Uint8Array>, tag: string) => Effect.Effect<void, Dropped | QueryError>
+  /** COPY BOTH: answers each CopyData by one, until the client leaves or an answer fails. */
+  readonly copyBoth: (
+    answer: (payload: Buffer) => Effect.Effect<Uint8Array, QueryError>
+  ) => Effect.Effect<never, Dropped | QueryError>
 }
 
 export interface Options {
@@ -70,6 +74,9 @@ export interface PgServer extends Listener.Listener {
 }
 
 const idleLimit = "10 minutes"
+
+const nextMessage = ({ message }: Connection) =>
+  message.pipe(Effect.timeoutOrElse({ duration: idleLimit, orElse: () => Handshake.drop("idle for 10 minutes") }))
 
 /** Makes a server that listens until the Scope ends. `run` answers its commands. */
 export const make = Effect.fnUntraced(function* (options: Options) {
@@ -96,7 +103,18 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         yield* connection.send(Backend.copyDone)
         yield* apply(connection, "tail", command.text)
         yield* connection.send(Backend.commandComplete(tag))
-      })
+      }),
+    copyBoth: Effect.fnUntraced(function* (answer) {
+      yield* connection.send(Backend.copyBothResponse)
+      while (true) {
+        const { tag, body } = yield* nextMessage(connection)
+        if (tag === "X") return yield* Handshake.drop("the client closed the connection")
+        if (tag !== "d") {
+          return yield* new QueryError({ kind: "Other", message: `unexpected message: ${tag} during COPY` })
+        }
+        yield* connection.send(Backend.copyData(yield* answer(body)))
+      }
+    })
   })
 
   const execute = Effect.fnUntraced(function* (
@@ -149,9 +167,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const run = (text: string, protocol: Protocol) => execute(connection, session, claims, text, protocol)
     let remembered = ""
     while (true) {
-      const { tag, body } = yield* connection.message.pipe(
-        Effect.timeoutOrElse({ duration: idleLimit, orElse: () => Handshake.drop("idle for 10 minutes") })
-      )
+      const { tag, body } = yield* nextMessage(connection)
       switch (tag) {
         case "Q":
           yield* run(Handshake.text(body), "simple")

@@ -73,4 +73,5 @@ export const closeComplete = message("3")
 /** Describe claims "no parameters, no rows" for every statement. */
 export const noDescription = Buffer.concat([message("t", new Uint8Array(2)), message("n")])
 export const copyOutResponse = message("H", new Uint8Array(3))
+export const copyBothResponse = message("W", new Uint8Array(3))
 export const copyDone = message("c")

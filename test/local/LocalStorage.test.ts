@@ -7,8 +7,17 @@ import * as Result from "effect/Result"
 import { createLocalJWKSet, jwtVerify } from "jose"
 import { decodeComputeConfig } from "../../src/domain/ComputeConfig.ts"
 import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
+import * as PgWire from "../../src/layers/PgWire.ts"
 import * as Local from "../../src/local/LocalStorage.ts"
 import { optionsFor, temporaryDir } from "./fixture.ts"
+
+const target = {
+  host: "127.0.0.1",
+  user: "no_user",
+  database: undefined,
+  password: undefined,
+  options: undefined
+}
 
 const opened = Effect.gen(function* () {
   const options = yield* optionsFor(join(yield* temporaryDir, "data"))
@@ -93,6 +102,73 @@ describe("LocalStorage", () => {
         new RegExp(`^the control plane cannot listen on 127.0.0.1:${ports.controlPlane}: `, "u")
       )
     }).pipe(Effect.scoped)
+  )
+
+  it.live("one pageserver has the timeline; a move takes it to another one, which the next run remembers", () =>
+    Effect.gen(function* () {
+      const options = { ...(yield* optionsFor(join(yield* temporaryDir, "data"))), pageservers: 3 }
+      const run = <A, E>(work: (storage: Local.LocalStorage["Service"]) => Effect.Effect<A, E>, count = 3) =>
+        Effect.scoped(Effect.flatMap(Local.make({ ...options, pageservers: count }), work))
+      /** Answers of all pageservers to a request for a lease. */
+      const answers = (storage: Local.LocalStorage["Service"]) =>
+        Effect.forEach(storage.pageservers, (pageserver) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              const session = yield* PgWire.connect({
+                target: { ...target, port: pageserver.port },
+                password: yield* storage.keys.storageToken(storage.tenantId)
+              })
+              const lease = yield* Effect.result(
+                session.query(`lease lsn ${storage.tenantId} ${storage.timelineId} FFFF/0`)
+              )
+              return Result.isSuccess(lease) ? "granted" : lease.failure.message
+            })
+          )
+        )
+      const named = (storage: Local.LocalStorage["Service"]) =>
+        storage.connectionInfo().shards["0000"]?.pageservers.map(({ id, libpq_url }) => `${id} ${libpq_url}`)
+
+      yield* run((storage) =>
+        Effect.gen(function* () {
+          const missing = `Not found: Tenant ${storage.tenantId} not found`
+          assert.deepStrictEqual(yield* answers(storage), ["granted", missing, missing])
+          const { from, to } = yield* storage.move(3)
+          assert.deepStrictEqual([from.id, to.id, storage.attached().id], [1, 3, 3])
+          assert.deepStrictEqual(yield* answers(storage), [missing, missing, "granted"])
+          assert.deepStrictEqual(named(storage), [`3 ${to.url}`])
+          const refused = yield* Effect.flip(storage.move(4))
+          assert.strictEqual(refused.message, "there is no pageserver 4: they are 1 to 3")
+          assert.strictEqual(storage.attached(), to)
+          const { spec } = yield* storage.documentFor({ port: 1 })
+          assert.deepStrictEqual<unknown>(spec?.pageserver_connection_info, storage.connectionInfo())
+        })
+      )
+      yield* run((storage) =>
+        Effect.gen(function* () {
+          assert.strictEqual(storage.attached().id, 3)
+          const visited = yield* Effect.forEach([1, 2, 3, 4], () => storage.move(undefined))
+          assert.deepStrictEqual(
+            visited.map(({ to }) => to.id),
+            [1, 2, 3, 1]
+          )
+          yield* storage.move(3)
+          const { from, to } = yield* storage.move(3)
+          assert.strictEqual(from, to)
+        })
+      )
+      yield* run((storage) => Effect.sync(() => assert.strictEqual(storage.attached().id, 1)), 2)
+      const alone = yield* run(
+        (storage) => Effect.all([Effect.flip(storage.move(2)), storage.move(undefined)] as const),
+        1
+      )
+      assert.strictEqual(alone[0].message, "there is no pageserver 2: there is only pageserver 1")
+      assert.strictEqual(alone[1].to, alone[1].from)
+      yield* run((storage) => Effect.sync(() => assert.strictEqual(storage.attached().id, 3)))
+
+      yield* Effect.promise(() => fs.writeFile(join(options.dataDir, "attached.json"), "{}"))
+      const damaged = yield* Effect.flip(run(() => Effect.void))
+      assert.match(damaged.message, new RegExp(`^cannot use ${options.dataDir} as data directory: `, "u"))
+    })
   )
 
   it.live("a directory of another version of Postgres is refused", () =>

@@ -5,8 +5,12 @@ import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Lsn from "../../src/domain/Lsn.ts"
+import { message } from "../../src/local/backendMessages.ts"
 import { LocalStorage } from "../../src/local/LocalStorage.ts"
+import * as Pageserver from "../../src/local/Pageserver.ts"
+import { tokens } from "../../src/local/StorageAuth.ts"
 import { newest } from "../../src/local/Store.ts"
+import { defaultStripeSize, shardOfBlock } from "../../src/local/shards.ts"
 import { TestStorage } from "./fixture.ts"
 import * as Raw from "./rawClient.ts"
 
@@ -37,6 +41,49 @@ const tags = (answer: ReadonlyArray<Raw.Message>): string =>
     .map(({ tag }) => tag)
     .join("")
     .replace(/d+/u, "d")
+
+const otherThan = (text: string) => text.replace(/^./u, (digit) => (digit === "0" ? "1" : "0"))
+
+/** What `/metrics` shows, without comments. */
+const samples = (url: string) =>
+  Effect.promise(async () => {
+    const response = await fetch(url)
+    assert.strictEqual(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8")
+    return (await response.text()).split("\n").filter((line) => line !== "" && !line.startsWith("#"))
+  })
+
+/** A pageserver of its own on the shared storage, to which nothing is attached. */
+const fresh = Effect.gen(function* () {
+  const { keys, store } = yield* LocalStorage
+  return yield* Pageserver.make({
+    id: 7,
+    store,
+    authentication: tokens(keys.storagePublicKey),
+    waitLimit: "30 seconds"
+  })
+})
+
+/** GetPage of version 3 for a block of relation 16384. */
+const getPage = (block: number, id = 1): Buffer => {
+  const payload = Buffer.alloc(42)
+  payload[0] = 2
+  payload.writeBigUInt64BE(BigInt(id), 1)
+  payload.fill(0xff, 9, 17)
+  payload.writeUInt32BE(16384, 33)
+  payload.writeUInt32BE(block, 38)
+  return payload
+}
+
+/** DbSize of version 2. */
+const dbSize = Buffer.concat([Buffer.from([3]), Buffer.alloc(20)])
+
+/** Opens a page stream. */
+const stream = (client: Raw.RawClient, command: string) =>
+  Effect.gen(function* () {
+    yield* client.send(Raw.query(command))
+    assert.deepStrictEqual(yield* client.message, { tag: "W", body: Raw.hex("000000") })
+    return (request: Buffer) => client.send(message("d", request))
+  })
 
 const other = "0123456789abcdef0123456789abcdef"
 
@@ -153,7 +200,9 @@ layer(TestStorage, { excludeTestServices: true, timeout: "60 seconds" })("Pagese
         [`basebackup ${ids} --gzip --gzip`, "duplicate parameter for basebackup command: --gzip"],
         [`basebackup ${ids} --gzip 0/1`, "invalid parameter for basebackup command: 0/1"],
         [`basebackup ${ids} latest --full`, "invalid parameter for basebackup command: --full"],
-        [`pagestream_v3 ${ids}`, `unsupported command pagestream_v3 in pagestream_v3 ${ids}`],
+        [`pagestream ${ids}`, `unsupported command pagestream in pagestream ${ids}`],
+        [`pagestream_v3 ${ids} 0/1`, "invalid number of parameters for pagestream command: 3"],
+        [`pagestream_v2 ${storage.tenantId} y`, "Failed to parse timeline id from y"],
         ["lease it", "invalid lease command: lease"],
         [`lease lsn ${ids}`, "invalid number of parameters for lease lsn command: 2"],
         [`lease lsn ${ids} 1`, "Failed to parse lsn from 1"]
@@ -176,12 +225,14 @@ layer(TestStorage, { excludeTestServices: true, timeout: "60 seconds" })("Pagese
       )
       pageserver.detach(storage)
       assert.strictEqual(
-        text(yield* ask(client, `lease lsn ${storage.tenantId}-0004 ${storage.timelineId} 0/1`)),
+        text(yield* ask(client, `lease lsn ${storage.tenantId} ${storage.timelineId} 0/1`)),
         `Not found: Tenant ${storage.tenantId} not found`
       )
+      assert.strictEqual(text(yield* ask(client, `basebackup ${storage.tenantId} ${storage.timelineId}`)), "not found")
       pageserver.attach(storage)
-      assert.strictEqual(pageserver.unservable() - before, 3)
+      assert.strictEqual(pageserver.unservable() - before, 4)
       assert.strictEqual(tags(yield* ask(client, `basebackup ${storage.tenantId} ${storage.timelineId}`)), "HdcCZ")
+      assert.strictEqual(pageserver.unservable() - before, 4)
     }).pipe(Effect.scoped)
   )
 
@@ -247,6 +298,149 @@ layer(TestStorage, { excludeTestServices: true, timeout: "60 seconds" })("Pagese
       const answer = yield* ask(client, `basebackup ${storage.tenantId} ${storage.timelineId} --gzip`)
       yield* Effect.promise(() => fs.rename(`${archive}.away`, archive))
       assert.match(text(answer), /^reading the payload failed: .*ENOENT/u)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("what cannot be served is counted by command and reason, each pageserver for itself", () =>
+    Effect.gen(function* () {
+      const storage = yield* LocalStorage
+      const { tenantId, timelineId } = storage
+      const pageserver = yield* fresh
+      const elsewhere = yield* samples(storage.pageserver.metricsUrl)
+      assert.deepStrictEqual(yield* samples(pageserver.metricsUrl), [
+        "pageserver_misrouted_pagestream_requests_total 0"
+      ])
+      const client = yield* session(pageserver.port)
+      yield* ask(client, `basebackup ${tenantId} ${timelineId} --gzip`)
+      yield* ask(client, `basebackup ${tenantId} ${timelineId} --gzip`)
+      pageserver.attach({ tenantId, shard: { number: 1, count: 2 } })
+      assert.strictEqual(text(yield* ask(client, `basebackup ${tenantId} ${timelineId}`)), "not found")
+      assert.strictEqual(
+        text(yield* ask(client, `lease lsn ${tenantId}-0002 ${timelineId} 0/1`)),
+        `Not found: Tenant ${tenantId} not found`
+      )
+      yield* ask(client, `lease lsn ${tenantId}-0102 ${otherThan(timelineId)} 0/1`)
+      assert.sameMembers(yield* samples(pageserver.metricsUrl), [
+        "pageserver_misrouted_pagestream_requests_total 5",
+        'pageserver_unservable_requests_total{command="basebackup",reason="tenant_not_found"} 2',
+        'pageserver_unservable_requests_total{command="basebackup",reason="wrong_shard"} 1',
+        'pageserver_unservable_requests_total{command="lease",reason="wrong_shard"} 1',
+        'pageserver_unservable_requests_total{command="lease",reason="timeline_not_found"} 1'
+      ])
+      assert.strictEqual(pageserver.unservable(), 5)
+      assert.deepStrictEqual(yield* samples(storage.pageserver.metricsUrl), elsewhere)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a shard that is here is served: its lease, and the base backup of the first one", () =>
+    Effect.gen(function* () {
+      const { store, tenantId, timelineId } = yield* LocalStorage
+      const pageserver = yield* fresh
+      pageserver.attach({ tenantId, shard: { number: 0, count: 4 } })
+      const client = yield* session(pageserver.port)
+      const lsn = Lsn.format(newest(yield* store.timeline({ tenantId, timelineId })).lsn)
+      assert.strictEqual(tags(yield* ask(client, `lease lsn ${tenantId}-0004 ${timelineId} ${lsn} `)), "TDCZ")
+      assert.strictEqual(tags(yield* ask(client, `basebackup ${tenantId} ${timelineId} ${lsn} --gzip`)), "HdcCZ")
+      assert.strictEqual(tags(yield* ask(client, `lease lsn ${tenantId} ${timelineId} ${lsn} `)), "EZ")
+      assert.strictEqual(pageserver.unservable(), 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a page that is asked of the wrong shard breaks the stream with `reconnect`, and is counted", () =>
+    Effect.gen(function* () {
+      const { tenantId, timelineId } = yield* LocalStorage
+      const pageserver = yield* fresh
+      pageserver.attach({ tenantId, shard: { number: 0, count: 2 } })
+      const blocks = Array.from({ length: 64 }, (_, stripe) => stripe * defaultStripeSize)
+      const on = (shard: number) => {
+        const found = blocks.find(
+          (block) => shardOfBlock({ count: 2, stripeSize: defaultStripeSize, relation: 16384, block }) === shard
+        )
+        return found ?? assert.fail(`no block is on shard ${shard}`)
+      }
+      const client = yield* session(pageserver.port)
+      const send = yield* stream(client, `pagestream_v3 ${tenantId} ${timelineId}`)
+      yield* send(getPage(on(0), 5))
+      const { body, tag } = yield* client.message
+      assert.strictEqual(tag, "d")
+      assert.strictEqual(body[0], 103)
+      assert.strictEqual(body.readBigUInt64BE(1), 5n)
+      assert.match(body.toString("utf8", 25), /^Read error: /u)
+      assert.strictEqual(pageserver.unservable(), 0)
+      yield* send(getPage(on(1)))
+      assert.deepStrictEqual(Raw.errorFields(yield* client.message), ["SERROR", "C08006", "Mreconnect"])
+      assert.lengthOf(yield* client.rest, 0)
+      assert.include(
+        yield* samples(pageserver.metricsUrl),
+        'pageserver_unservable_requests_total{command="pagestream",reason="wrong_shard"} 1'
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a page stream for a tenant that is not here: pages break it, other requests are not found", () =>
+    Effect.gen(function* () {
+      const { tenantId, timelineId } = yield* LocalStorage
+      const pageserver = yield* fresh
+      const client = yield* session(pageserver.port)
+      yield* (yield* stream(client, `pagestream_v2 ${tenantId} ${timelineId}`))(dbSize)
+      const answer = yield* client.untilReady
+      assert.deepStrictEqual([text(answer), tags(answer)], ["not found", "EZ"])
+      yield* (yield* stream(client, `pagestream_v3 ${tenantId} ${timelineId}`))(getPage(0))
+      assert.deepStrictEqual(Raw.errorFields(yield* client.message), ["SERROR", "C08006", "Mreconnect"])
+      assert.lengthOf(yield* client.rest, 0)
+      assert.strictEqual(pageserver.unservable(), 2)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a request that is none ends the page stream with an error, and is not counted", () =>
+    Effect.gen(function* () {
+      const { tenantId, timelineId } = yield* LocalStorage
+      const pageserver = yield* fresh
+      pageserver.attach({ tenantId })
+      const client = yield* session(pageserver.port)
+      for (const request of [Buffer.alloc(0), Buffer.from([9]), getPage(0).subarray(0, 41), dbSize.subarray(0, 10)]) {
+        yield* (yield* stream(client, `pagestream_v3 ${tenantId} ${timelineId}`))(request)
+        assert.match(text(yield* client.untilReady), /^unknown smgr message tag: /u)
+      }
+      yield* stream(client, `pagestream_v3 ${tenantId} ${timelineId}`)
+      yield* client.send(message("c"))
+      assert.strictEqual(text(yield* client.untilReady), "unexpected message: c during COPY")
+      assert.strictEqual(pageserver.unservable(), 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("what waits when its tenant is detached ends with `shutdown`", () =>
+    Effect.gen(function* () {
+      const { tenantId, timelineId } = yield* LocalStorage
+      const pageserver = yield* fresh
+      pageserver.attach({ tenantId })
+      const client = yield* session(pageserver.port)
+      const waiting = `basebackup ${tenantId} ${timelineId} 1/0 --gzip`
+      yield* client.send(Raw.query(waiting))
+      yield* pageserver.commands.until((command) => command.text === waiting)
+      yield* ask(yield* session(pageserver.port), "set its_turn = 1") // by then the other one waits
+      pageserver.detach({ tenantId })
+      assert.deepStrictEqual(Raw.errorFields(yield* client.message), ["SERROR", "C57P01", "Mshutdown"])
+      assert.lengthOf(yield* client.rest, 0)
+      assert.strictEqual(pageserver.unservable(), 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a pageserver that is stopped answers on neither port, and afterwards on the same two", () =>
+    Effect.gen(function* () {
+      const pageserver = yield* fresh
+      yield* pageserver.stop
+      const refused = yield* Effect.flip(Raw.open(pageserver.port))
+      assert.match(refused.message, /ECONNREFUSED/u)
+      const gone = yield* Effect.promise(() => fetch(pageserver.metricsUrl).then(() => "answers", String))
+      assert.strictEqual(gone, "TypeError: fetch failed")
+      yield* pageserver.start
+      yield* session(pageserver.port)
+      assert.lengthOf(yield* samples(pageserver.metricsUrl), 1)
+      const status = (path: string, method: string) =>
+        Effect.promise(async () => (await fetch(new URL(path, pageserver.metricsUrl), { method })).status)
+      assert.strictEqual(yield* status("/", "GET"), 404)
+      assert.strictEqual(yield* status("/metrics", "POST"), 405)
     }).pipe(Effect.scoped)
   )
 })

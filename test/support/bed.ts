@@ -121,6 +121,8 @@ export const makeBed = Effect.fnUntraced(function* (bedOptions: BedOptions = {})
   const user = yield* Owner.resolve(undefined)
   const storage = yield* LocalStorage.make({ dataDir: join(directory, "storage"), user, cacheDir, ...bedOptions })
   const { stub, controlPlane, keys } = storage
+  // Nodes are pointed at any of them.
+  for (const pageserver of storage.pageservers) pageserver.attach(storage)
 
   const places = new Map<string, Promise<Place>>()
   const findPlace = async (name: string): Promise<Place> => {
