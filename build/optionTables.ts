@@ -7,7 +7,14 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { label, type OptionTable } from "../src/cli/OptionSpec.ts"
 import { type OperatorCommand, operatorCommands, plainOptions } from "../src/cli/operator/options.ts"
-import { localOptions, nodeOptions, planOptions, validateOptions, variables } from "../src/cli/options.ts"
+import {
+  localMoveOptions,
+  localOptions,
+  nodeOptions,
+  planOptions,
+  validateOptions,
+  variables
+} from "../src/cli/options.ts"
 
 /** Text of a table cell. */
 const cell = (text: string): string => text.replaceAll("|", "\\|")
@@ -47,6 +54,7 @@ export const optionTables = (): string =>
   [
     ...usageAndTable("compute_ctl", nodeOptions),
     ...usageAndTable("compute_ctl local", localOptions),
+    ...usageAndTable("compute_ctl local move", localMoveOptions),
     ...usageAndTable("compute_ctl plan", planOptions),
     ...usageAndTable("compute_ctl validate", validateOptions),
     ...operatorTables(),

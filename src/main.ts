@@ -35,6 +35,14 @@ if (Result.isFailure(parsed)) {
       )
       break
     // Nothing to bring down: a signal ends these at once.
+    case "LocalMove":
+      run(
+        Effect.flatMap(
+          Effect.promise(() => import("./cli/localMove.ts")),
+          (move) => move.main(command.params)
+        )
+      )
+      break
     case "Plan":
       run(
         Effect.flatMap(

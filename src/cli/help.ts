@@ -1,7 +1,15 @@
 /** Texts of `--help` and `--version`, made from the table of options. */
 import { label, type OptionSpec, type OptionTable } from "./OptionSpec.ts"
 import type { OperatorCommand } from "./operator/options.ts"
-import { commands, localOptions, nodeOptions, planOptions, validateOptions, variables } from "./options.ts"
+import {
+  commands,
+  localMoveOptions,
+  localOptions,
+  nodeOptions,
+  planOptions,
+  validateOptions,
+  variables
+} from "./options.ts"
 import { buildTag, version } from "./version.ts"
 
 const width = 100
@@ -57,8 +65,18 @@ export const localHelp = (): string => `\
 Runs Postgres on this machine with emulated storage and control plane, until Ctrl-C
 
 Usage: compute_ctl local [OPTIONS]
+       compute_ctl local move [OPTIONS]   (moves what runs to another pageserver)
 
 ${options(localOptions)}`
+
+export const localMoveHelp = (): string => `\
+Moves the databases of the local mode that runs to another of its pageservers, while it runs
+
+Exit code 0: the compute has the new address, or had it; 1: it has not.
+
+Usage: compute_ctl local move [OPTIONS]
+
+${options(localMoveOptions)}`
 
 export const planHelp = (): string => `\
 Shows the SQL that would bring the roles, databases and grants of a server up to a spec, and why

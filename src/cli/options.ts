@@ -169,12 +169,14 @@ export const nodeOptions = optionTable([
   { name: "version", short: "V", help: "Print version and build tag", ends: true }
 ])
 
+const localDataDir = "compute-ctl/local in XDG_DATA_HOME or ~/.local/share, for root /var/lib/compute-ctl/local"
+
 /** Options of `compute_ctl local`. */
 export const localOptions = optionTable([
   {
     name: "data-dir",
     value: "DIR",
-    help: "Keeps the databases between runs. Without it: compute-ctl/local in XDG_DATA_HOME or ~/.local/share, for root /var/lib/compute-ctl/local"
+    help: `Keeps the databases between runs. Without it: ${localDataDir}`
   },
   {
     name: "pg-version",
@@ -189,6 +191,12 @@ export const localOptions = optionTable([
     conflicts: ["pg-version"],
     help: "The postgres program to run in its place"
   },
+  {
+    name: "pageservers",
+    value: "1..16",
+    default: "2",
+    help: "Number of pageservers; one of them serves the databases"
+  },
   { name: "port", value: "PORT", default: "55432", help: "Port of Postgres" },
   { name: "http-port", value: "PORT", default: "3080", help: "Port of the HTTP server that wants tokens" },
   {
@@ -202,6 +210,13 @@ export const localOptions = optionTable([
     value: "USER",
     help: "User that Postgres runs as, where this process is root. Without it: postgres, else nobody"
   },
+  helpOption
+])
+
+/** Options of `compute_ctl local move`. */
+export const localMoveOptions = optionTable([
+  { name: "data-dir", value: "DIR", help: `That of the local mode that runs. Without it: ${localDataDir}` },
+  { name: "to", value: "N", help: "Number of the pageserver that is to serve the databases. Without it: the next one" },
   helpOption
 ])
 

@@ -7,16 +7,16 @@ import * as Result from "effect/Result"
 import type { Boot } from "../domain/Boot.ts"
 import type { ComputeParams } from "../domain/ComputeParams.ts"
 import type { PlanParams, ValidateParams } from "../domain/catalog/Commands.ts"
-import type { LocalParams } from "../domain/LocalParams.ts"
+import type { LocalMoveParams, LocalParams } from "../domain/LocalParams.ts"
 import { planParams, validateParams } from "./catalogParams.ts"
-import { localHelp, nodeHelp, operatorHelp, planHelp, validateHelp, versionLine } from "./help.ts"
+import { localHelp, localMoveHelp, nodeHelp, operatorHelp, planHelp, validateHelp, versionLine } from "./help.ts"
 import { lex } from "./lex.ts"
-import { localParams } from "./localParams.ts"
+import { localMoveParams, localParams } from "./localParams.ts"
 import { nearest } from "./nearest.ts"
 import { nodeParams } from "./nodeParams.ts"
 import { type OperatorCommand, type OperatorName, operatorCommands } from "./operator/options.ts"
 import { type OperatorParams, operatorParams } from "./operator/params.ts"
-import { commands, localOptions, nodeOptions, planOptions, validateOptions } from "./options.ts"
+import { commands, localMoveOptions, localOptions, nodeOptions, planOptions, validateOptions } from "./options.ts"
 import type { FileProbe } from "./program.ts"
 import { quote, UsageError } from "./UsageError.ts"
 import type { Environment } from "./values.ts"
@@ -24,6 +24,7 @@ import type { Environment } from "./values.ts"
 export type Command =
   | { readonly _tag: "Node"; readonly params: ComputeParams }
   | { readonly _tag: "Local"; readonly params: LocalParams }
+  | { readonly _tag: "LocalMove"; readonly params: LocalMoveParams }
   | { readonly _tag: "Plan"; readonly params: PlanParams }
   | { readonly _tag: "Validate"; readonly params: ValidateParams }
   /** A question to a running node. */
@@ -43,12 +44,22 @@ const node = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): 
     return Result.map(nodeParams(given, env, probe), (params) => ({ _tag: "Node", params }))
   })
 
-const local = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed =>
-  Result.flatMap(lex(localOptions, argv), (given) =>
+const localMove = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed =>
+  Result.flatMap(lex(localMoveOptions, argv), (given) =>
+    given.has("help")
+      ? print(localMoveHelp())
+      : Result.map(localMoveParams(given, env, probe), (params) => ({ _tag: "LocalMove", params }))
+  )
+
+const local = (argv: ReadonlyArray<string>, env: Environment, probe: FileProbe): Parsed => {
+  const [first, ...rest] = argv
+  if (first === "move") return localMove(rest, env, probe)
+  return Result.flatMap(lex(localOptions, argv), (given) =>
     given.has("help")
       ? print(localHelp())
       : Result.map(localParams(given, env, probe), (params) => ({ _tag: "Local", params }))
   )
+}
 
 const plan = (argv: ReadonlyArray<string>, env: Environment): Parsed =>
   Result.flatMap(lex(planOptions, argv), (given) =>

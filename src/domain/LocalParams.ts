@@ -1,4 +1,4 @@
-/** How `compute_ctl local` was started: its command line and the environment, read once. */
+/** What `compute_ctl local` and its commands were asked for: command line and environment, read once. */
 
 export interface LocalParams {
   /** Absolute; keeps the databases between runs. Undefined: the place of the user for such data. */
@@ -8,6 +8,7 @@ export interface LocalParams {
     | { readonly _tag: "Bundled" }
     | { readonly _tag: "Version"; readonly major: LocalMajor }
     | { readonly _tag: "Binary"; readonly pgbin: string }
+  readonly pageservers: number
   readonly port: number
   readonly externalHttpPort: number
   readonly internalHttpPort: number
@@ -17,6 +18,15 @@ export interface LocalParams {
   /** What children inherit: the whole environment of this process. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
+
+/** The timeline of the local mode that runs on a data directory is to move. */
+export interface LocalMoveParams extends Pick<LocalParams, "dataDir" | "environment"> {
+  /** Number of the pageserver; undefined: the next one. */
+  readonly to: number | undefined
+}
+
+/** More of them would show nothing more. */
+export const maxPageservers = 16
 
 /** Major versions that `--pg-version` takes. */
 export const localMajors = [14, 15, 16, 17, 18] as const

@@ -2,14 +2,22 @@ import { expect, it } from "@effect/vitest"
 import { optionTables, withTables } from "../../build/optionTables.ts"
 import type { OptionSpec } from "../../src/cli/OptionSpec.ts"
 import { operatorCommands } from "../../src/cli/operator/options.ts"
-import { localOptions, nodeOptions, planOptions, validateOptions, variables } from "../../src/cli/options.ts"
+import {
+  localMoveOptions,
+  localOptions,
+  nodeOptions,
+  planOptions,
+  validateOptions,
+  variables
+} from "../../src/cli/options.ts"
 
 it("the tables for the README have a row for every option and variable", () => {
   const rows = optionTables()
     .split("\n")
     .filter((line) => line.startsWith("| `"))
   const asking = [...new Set(operatorCommands.flatMap(({ options }) => options.map(({ help }: OptionSpec) => help)))]
-  expect(rows).toHaveLength([nodeOptions, localOptions, planOptions, validateOptions, variables, asking].flat().length)
+  const tables = [nodeOptions, localOptions, localMoveOptions, planOptions, validateOptions, variables, asking]
+  expect(rows).toHaveLength(tables.flat().length)
   expect(rows).toContain(
     "| `-b, --pgbin <PGBIN>` | `postgres` | The postgres program; a bare name is looked up in PATH. Its tools are taken " +
       "from the same directory. Variable: `POSTGRES_PATH` |"

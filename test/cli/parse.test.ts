@@ -351,6 +351,7 @@ describe("compute_ctl local", () => {
     expect(localOf([])).toEqual({
       dataDir: undefined,
       postgres: { _tag: "Bundled" },
+      pageservers: 2,
       port: 55432,
       externalHttpPort: 3080,
       internalHttpPort: 3081,
@@ -362,8 +363,9 @@ describe("compute_ctl local", () => {
 
   it("reads its options", () => {
     const argv = ["--data-dir=d", "--pg-version", "15", "--port", "1", "--http-port", "2", "--internal-http-port", "3"]
-    expect(localOf([...argv, "--run-as=me"])).toMatchObject({
+    expect(localOf([...argv, "--run-as=me", "--pageservers=3"])).toMatchObject({
       dataDir: "/srv/d",
+      pageservers: 3,
       postgres: { _tag: "Version", major: 15 },
       port: 1,
       externalHttpPort: 2,
@@ -383,6 +385,33 @@ describe("compute_ctl local", () => {
 
   it("does not take options of the node", () => {
     expect(refusal(["local", "--pgdata=/x"])).toBe("unexpected argument '--pgdata' found")
+  })
+
+  it("refuses a number of pageservers that is none, and ports that nobody can find", () => {
+    for (const value of ["0", "17", "-1", "two", "1.5", ""]) {
+      expect(refusal(["local", `--pageservers=${value}`]), value).toMatch(
+        /^invalid value .*'--pageservers <1\.\.16>': (?:\d+ is not in 1\.\.=16|not a whole number)$/u
+      )
+    }
+    for (const name of ["port", "http-port", "internal-http-port"]) {
+      expect(refusal(["local", `--${name}=0`])).toBe(`invalid value for '--${name} <PORT>': 0 is not in 1..=65535`)
+    }
+  })
+})
+
+describe("compute_ctl local move", () => {
+  it("needs no option: the next pageserver, on the usual data directory", () => {
+    const move = { _tag: "LocalMove", params: { dataDir: undefined, to: undefined, environment: env } }
+    expect(commandOf(["local", "move"])).toEqual(move)
+  })
+
+  it("reads its options, and refuses others", () => {
+    const { params } = { params: undefined, ...commandOf(["local", "move", "--data-dir", "d", "--to=2"]) }
+    expect(params).toMatchObject({ dataDir: "/srv/d", to: 2 })
+    expect(refusal(["local", "move", "--to=0"])).toBe("invalid value for '--to <N>': 0 is not in 1..=65535")
+    expect(refusal(["local", "move", "--to", "two"])).toBe("invalid value 'two' for '--to <N>': not a whole number")
+    expect(refusal(["local", "move", "--port=1"])).toBe("unexpected argument '--port' found")
+    expect(refusal(["local", "move", "2"])).toBe("unexpected argument '2' found")
   })
 })
 

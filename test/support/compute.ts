@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import * as PgWire from "../../src/layers/PgWire.ts"
 import { type Call, type Reply, request } from "./http.ts"
 
-const program = join(import.meta.dirname, "../../bin/compute_ctl")
+export const program = join(import.meta.dirname, "../../bin/compute_ctl")
 const pollMillis = 20
 
 export const Status = Schema.Struct({
