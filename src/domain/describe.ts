@@ -1,10 +1,11 @@
 /** Texts of errors for people: `/status.error`, log lines, exit messages. */
 
+/** The texts of an error and its causes; a cause that the text before it ends with says nothing new. */
 const chain = (error: unknown): ReadonlyArray<string> => {
   const parts: Array<string> = []
   for (let at = error; at !== undefined && at !== null && parts.length < 10; ) {
     const text = at instanceof Error ? at.message || at.name : String(at)
-    if (text !== parts.at(-1)) parts.push(text)
+    if (parts.at(-1)?.endsWith(text) !== true) parts.push(text)
     at = at instanceof Error ? at.cause : undefined
   }
   return parts
