@@ -8,6 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { label, type OptionTable } from "../src/cli/OptionSpec.ts"
 import { type OperatorCommand, operatorCommands, plainOptions } from "../src/cli/operator/options.ts"
 import {
+  fsmOptions,
   localMoveOptions,
   localOptions,
   nodeOptions,
@@ -57,6 +58,7 @@ export const optionTables = (): string =>
     ...usageAndTable("compute_ctl local move", localMoveOptions),
     ...usageAndTable("compute_ctl plan", planOptions),
     ...usageAndTable("compute_ctl validate", validateOptions),
+    ...usageAndTable("compute_ctl fsm", fsmOptions),
     ...operatorTables(),
     "Variables of the environment",
     table(

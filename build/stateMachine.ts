@@ -1,96 +1,29 @@
 /**
- * The state machine as a Mermaid diagram and as tables, from the rows that the program itself looks things up in.
+ * The page of the state machine: the diagram that `compute_ctl fsm` prints, and its rows as tables.
  *
  *     scripts/node build/stateMachine.ts [docs/state-machine.md]
  */
-import { ComputeEvent, ComputeStatus, display, type Edge, edges, isEnding } from "../src/domain/ComputeStatus.ts"
+import { ComputeEvent, ComputeStatus, display } from "../src/domain/ComputeStatus.ts"
+import { alive, events, general, mermaid, special, statuses } from "../src/domain/stateDiagram.ts"
 import * as Generated from "./generated.ts"
 
 /** Name of the part of the document. */
 export const part = "state-machine"
 
-const statuses: Record<ComputeStatus, string> = {
-  empty: "No spec. The node waits for `POST /configure`",
-  configuration_pending: "A spec was accepted and waits to be served",
-  init: "PGDATA is made, Postgres is started",
-  running: "Postgres accepts connections and the spec is applied",
-  configuration: "Another spec is being applied to the running Postgres",
-  failed: "A start or a configuration failed, `error` of `/status` says why",
-  termination_pending_fast: "Going down; afterwards the node can be asked for 30 s",
-  termination_pending_immediate: "Going down; the process ends as soon as that is done",
-  terminated: "Postgres is gone and the safekeepers are synced",
-  refresh_configuration_pending: "The configuration may be stale and will be fetched",
-  refresh_configuration: "The configuration is being fetched and applied"
-}
-
-const events: Record<ComputeEvent, string> = {
-  spec_accepted: "`POST /configure` with a usable spec",
-  startup_begins: "A spec is known and the start begins",
-  startup_succeeded: "Postgres accepts connections",
-  startup_failed: "A stage of the start failed",
-  configuration_begins: "The worker takes the accepted spec",
-  configuration_succeeded: "It was applied",
-  configuration_failed: "It could not be applied",
-  certificate_changed: "The server certificate was replaced",
-  refresh_requested: "`POST /refresh_configuration`",
-  refresh_begins: "The worker takes the request",
-  refresh_succeeded: "What was fetched is applied, or was already",
-  refresh_attempt_failed: "It could not be fetched or applied",
-  refresh_gave_up: "No attempt is left and no Postgres runs",
-  detached: "The control plane says that this compute has no spec any more",
-  terminate_fast: "`POST /terminate?mode=fast`",
-  terminate_immediate: "`POST /terminate?mode=immediate`, SIGTERM, SIGINT or SIGQUIT",
-  stopped: "Postgres is gone and the safekeepers are synced"
-}
-
-const alive = ComputeStatus.literals.filter((status) => !isEnding(status))
-
-/** Leads to the same status from every one that is alive. */
-const isGeneral = ({ event, to }: Edge): boolean =>
-  alive.every((from) => edges.some((edge) => edge.from === from && edge.event === event && edge.to === to))
-
-const fromAnywhere = (edge: Edge): boolean => alive.some((status) => status === edge.from) && isGeneral(edge)
-
-/** One arrow for all events between two statuses. */
-const arrows = (from: string, rows: ReadonlyArray<Edge>): ReadonlyArray<string> => {
-  const labels = new Map<ComputeStatus, Set<ComputeEvent>>()
-  for (const { event, to } of rows) labels.set(to, (labels.get(to) ?? new Set()).add(event))
-  return [...labels].map(([to, names]) => `    ${from} --> ${to} : ${[...names].join(", ")}`)
-}
-
-const diagram = (): string => {
-  const general = edges.filter(fromAnywhere)
-  const special = edges.filter((edge) => !fromAnywhere(edge))
-  return [
-    "```mermaid",
-    "stateDiagram-v2",
-    "    [*] --> empty",
-    ...ComputeStatus.literals.flatMap((status) =>
-      arrows(
-        status,
-        special.filter(({ from }) => from === status)
-      )
-    ),
-    '    state "any status that does not end the node" as alive',
-    ...arrows("alive", general),
-    "    terminated --> [*]",
-    "```"
-  ].join("\n")
-}
-
 const code = (text: string): string => `\`${text}\``
 
-const edgeRows = (): ReadonlyArray<ReadonlyArray<string>> => {
-  const general = new Map(edges.filter(fromAnywhere).map(({ event, to }) => [event, to]))
-  return [
-    ...edges.filter((edge) => !fromAnywhere(edge)).map(({ event, from, to }) => [code(from), code(event), code(to)]),
-    ...[...general].map(([event, to]) => [alive.map(code).join(", "), code(event), code(to)])
-  ]
-}
+const edgeRows = (): ReadonlyArray<ReadonlyArray<string>> => [
+  ...special.map(({ event, from, to }) => [code(from), code(event), code(to)]),
+  ...[...new Map(general.map(({ event, to }) => [event, to]))].map(([event, to]) => [
+    alive.map(code).join(", "),
+    code(event),
+    code(to)
+  ])
+]
 
 export const stateMachine = (): string =>
   [
-    diagram(),
+    `\`\`\`mermaid\n${mermaid()}\n\`\`\``,
     "## Transitions",
     Generated.table(["From", "Event", "To"], edgeRows()),
     "## Events",

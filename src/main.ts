@@ -66,5 +66,13 @@ if (Result.isFailure(parsed)) {
           (validate) => validate.main(command.params)
         )
       )
+      break
+    case "Fsm":
+      run(
+        Effect.flatMap(
+          Effect.promise(() => import("./cli/fsm.ts")),
+          (fsm) => fsm.main(command.json)
+        )
+      )
   }
 }

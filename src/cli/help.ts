@@ -3,6 +3,7 @@ import { label, type OptionSpec, type OptionTable } from "./OptionSpec.ts"
 import type { OperatorCommand } from "./operator/options.ts"
 import {
   commands,
+  fsmOptions,
   localMoveOptions,
   localOptions,
   nodeOptions,
@@ -109,5 +110,12 @@ Usage: compute_ctl ${name} ${words.join("")}[OPTIONS]
 
 ${options(table)}`
 }
+
+export const fsmHelp = (): string => `\
+Prints the state machine of a node: its statuses and the moves between them, as a Mermaid diagram
+
+Usage: compute_ctl fsm [OPTIONS]
+
+${options(fsmOptions)}`
 
 export const versionLine = (): string => `compute_ctl ${version} (build tag ${buildTag})\n`

@@ -257,11 +257,15 @@ export const validateOptions = optionTable([
   helpOption
 ])
 
+/** Options of `compute_ctl fsm`. */
+export const fsmOptions = optionTable([{ name: "json", help: "Print one JSON document in its place" }, helpOption])
+
 /** What can stand in the first place. */
 export const commands = [
   { name: "local", help: "Run Postgres on this machine with emulated storage: nothing else is needed" },
   { name: "plan", help: "Show the SQL that would bring the roles, databases and grants of a server up to a spec" },
   { name: "validate", help: "Check a configuration file, without a server" },
+  { name: "fsm", help: "Print the state machine of a node as a Mermaid diagram" },
   ...operatorCommands,
   { name: "help", help: "Print help; `help local` for the help of that command" }
 ] as const

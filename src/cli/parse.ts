@@ -9,14 +9,31 @@ import type { ComputeParams } from "../domain/ComputeParams.ts"
 import type { PlanParams, ValidateParams } from "../domain/catalog/Commands.ts"
 import type { LocalMoveParams, LocalParams } from "../domain/LocalParams.ts"
 import { planParams, validateParams } from "./catalogParams.ts"
-import { localHelp, localMoveHelp, nodeHelp, operatorHelp, planHelp, validateHelp, versionLine } from "./help.ts"
+import {
+  fsmHelp,
+  localHelp,
+  localMoveHelp,
+  nodeHelp,
+  operatorHelp,
+  planHelp,
+  validateHelp,
+  versionLine
+} from "./help.ts"
 import { lex } from "./lex.ts"
 import { localMoveParams, localParams } from "./localParams.ts"
 import { nearest } from "./nearest.ts"
 import { nodeParams } from "./nodeParams.ts"
 import { type OperatorCommand, type OperatorName, operatorCommands } from "./operator/options.ts"
 import { type OperatorParams, operatorParams } from "./operator/params.ts"
-import { commands, localMoveOptions, localOptions, nodeOptions, planOptions, validateOptions } from "./options.ts"
+import {
+  commands,
+  fsmOptions,
+  localMoveOptions,
+  localOptions,
+  nodeOptions,
+  planOptions,
+  validateOptions
+} from "./options.ts"
 import type { FileProbe } from "./program.ts"
 import { quote, UsageError } from "./UsageError.ts"
 import type { Environment } from "./values.ts"
@@ -29,6 +46,8 @@ export type Command =
   | { readonly _tag: "Validate"; readonly params: ValidateParams }
   /** A question to a running node. */
   | { readonly _tag: "Operator"; readonly params: OperatorParams }
+  /** The state machine; `json`: as one document. */
+  | { readonly _tag: "Fsm"; readonly json: boolean }
   /** A text for stdout, nothing more to do. */
   | { readonly _tag: "Print"; readonly text: string }
 
@@ -86,6 +105,11 @@ const operator = (
 
 const operatorCommand = (word: string) => operatorCommands.find(({ name }) => name === word)
 
+const fsm = (argv: ReadonlyArray<string>): Parsed =>
+  Result.map(lex(fsmOptions, argv), (given) =>
+    given.has("help") ? { _tag: "Print", text: fsmHelp() } : { _tag: "Fsm", json: given.has("json") }
+  )
+
 const help = (topics: ReadonlyArray<string>): Parsed => {
   const [topic, more] = topics
   if (more !== undefined) return refuse(`unexpected argument ${quote(more)} found`)
@@ -99,6 +123,8 @@ const help = (topics: ReadonlyArray<string>): Parsed => {
       return print(planHelp())
     case "validate":
       return print(validateHelp())
+    case "fsm":
+      return print(fsmHelp())
     default: {
       const command = operatorCommand(topic)
       return command === undefined ? unknownCommand(topic) : print(operatorHelp(command))
@@ -125,6 +151,8 @@ export const parse = (argv: ReadonlyArray<string>, env: Environment, probe: File
       return plan(rest, env)
     case "validate":
       return validate(rest, env)
+    case "fsm":
+      return fsm(rest)
     case "help":
       return help(rest)
     default: {

@@ -3,6 +3,7 @@ import { optionTables, withTables } from "../../build/optionTables.ts"
 import type { OptionSpec } from "../../src/cli/OptionSpec.ts"
 import { operatorCommands } from "../../src/cli/operator/options.ts"
 import {
+  fsmOptions,
   localMoveOptions,
   localOptions,
   nodeOptions,
@@ -16,7 +17,16 @@ it("the tables for the README have a row for every option and variable", () => {
     .split("\n")
     .filter((line) => line.startsWith("| `"))
   const asking = [...new Set(operatorCommands.flatMap(({ options }) => options.map(({ help }: OptionSpec) => help)))]
-  const tables = [nodeOptions, localOptions, localMoveOptions, planOptions, validateOptions, variables, asking]
+  const tables = [
+    nodeOptions,
+    localOptions,
+    localMoveOptions,
+    planOptions,
+    validateOptions,
+    fsmOptions,
+    variables,
+    asking
+  ]
   expect(rows).toHaveLength(tables.flat().length)
   expect(rows).toContain(
     "| `-b, --pgbin <PGBIN>` | `postgres` | The postgres program; a bare name is looked up in PATH. Its tools are taken " +

@@ -4,10 +4,10 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { localHelp, nodeHelp, operatorHelp, planHelp, validateHelp } from "../../src/cli/help.ts"
+import { fsmHelp, localHelp, nodeHelp, operatorHelp, planHelp, validateHelp } from "../../src/cli/help.ts"
 import { label, type OptionTable } from "../../src/cli/OptionSpec.ts"
 import { operatorCommands, statusOptions } from "../../src/cli/operator/options.ts"
-import { localOptions, nodeOptions, planOptions, validateOptions } from "../../src/cli/options.ts"
+import { fsmOptions, localOptions, nodeOptions, planOptions, validateOptions } from "../../src/cli/options.ts"
 import { bootOf, type Command, parse } from "../../src/cli/parse.ts"
 import type { FileProbe } from "../../src/cli/program.ts"
 import type { Environment } from "../../src/cli/values.ts"
@@ -469,6 +469,14 @@ describe("compute_ctl validate", () => {
   })
 })
 
+describe("compute_ctl fsm", () => {
+  it("needs nothing, and takes nothing but the choice of the language", () => {
+    expect(commandOf(["fsm"])).toEqual({ _tag: "Fsm", json: false })
+    expect(commandOf(["fsm", "--json"])).toEqual({ _tag: "Fsm", json: true })
+    expect(refusal(["fsm", "json"])).toBe("unexpected argument 'json' found")
+  })
+})
+
 describe("the commands that ask a running node", () => {
   const operatorOf = (argv: ReadonlyArray<string>, variables: Environment = env) => {
     const command = commandOf(argv, variables)
@@ -541,6 +549,7 @@ describe("help and version", () => {
     { title: "local mode", text: localHelp(), table: localOptions },
     { title: "plan", text: planHelp().replace(/^Usage: .*$/mu, ""), table: planOptions },
     { title: "validate", text: validateHelp().replace(/^Usage: .*$/mu, ""), table: validateOptions },
+    { title: "fsm", text: fsmHelp().replace(/^Usage: .*$/mu, ""), table: fsmOptions },
     ...operatorCommands.map((command) => {
       const table: OptionTable = command.options
       const named = table.filter((spec) => spec.positional !== true)
@@ -563,7 +572,7 @@ describe("help and version", () => {
     }
     const operatorHelps = operatorCommands.map((command) => [command.name, operatorHelp(command)] as const)
     for (const [name, text] of [
-      ...Object.entries({ local: localHelp(), plan: planHelp(), validate: validateHelp() }),
+      ...Object.entries({ local: localHelp(), plan: planHelp(), validate: validateHelp(), fsm: fsmHelp() }),
       ...operatorHelps
     ]) {
       for (const argv of [
@@ -585,15 +594,14 @@ describe("help and version", () => {
 })
 
 const words = [
-  ...[...nodeOptions, ...localOptions, ...planOptions, ...validateOptions, ...statusOptions].flatMap((spec) => [
-    `--${spec.name}`,
-    `--${spec.name}=`,
-    `-${spec.short ?? "x"}`
-  ]),
+  ...[...nodeOptions, ...localOptions, ...planOptions, ...validateOptions, ...fsmOptions, ...statusOptions].flatMap(
+    (spec) => [`--${spec.name}`, `--${spec.name}=`, `-${spec.short ?? "x"}`]
+  ),
   ...[
     "local",
     "plan",
     "validate",
+    "fsm",
     "status",
     "configure",
     "terminate",
