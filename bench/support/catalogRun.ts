@@ -116,6 +116,7 @@ const hooks = Effect.gen(function* () {
   const metrics = yield* Metrics
   return {
     reload: postgres.reload,
+    pendingRestart: () => Effect.void,
     migrationFailed: metrics.migrationFailed,
     statementTimedOut: metrics.statementTimedOut,
     applied: () => Effect.void

@@ -58,18 +58,32 @@ export const families = {
   startupStage: Metric.histogram("compute_ctl_startup_stage_duration_seconds", {
     description: "Duration of each stage of the startup in seconds",
     boundaries: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
-  })
+  }),
+  pendingRestart: gauge(
+    "compute_ctl_pending_restart_settings",
+    "Number of settings whose new value waits for a restart of Postgres"
+  )
 } as const
 
 const order = new Map(Object.values(families).map((family, index) => [family.id, index]))
 
 const rank = (block: string): number => order.get(/^# HELP (\S+)/u.exec(block)?.[1] ?? "") ?? Number.MAX_SAFE_INTEGER
 
+/** What a node of lakebase mode is attached to. */
+export interface Attachment {
+  readonly computeId: string
+  readonly instanceId: string
+  readonly tenantId: string
+  readonly timelineId: string
+}
+
 export class Metrics extends Context.Service<
   Metrics,
   {
     /** Moves the one series of `compute_ctl_up` to this status. */
     readonly setStatus: (status: ComputeStatus.ComputeStatus) => Effect.Effect<void>
+    /** Moves the one series of `pg_cctl_attached` to this storage. */
+    readonly setAttached: (to: Attachment) => Effect.Effect<void>
     /** Counts one request for the configuration; `httpStatus` as in `200 OK`, `unknown` without an answer. */
     readonly cplaneRequest: (httpStatus: string) => Effect.Effect<void>
     /** Counts one notification of Postgres that its pageserver looks wrong. */
@@ -78,6 +92,8 @@ export class Metrics extends Context.Service<
     readonly migrationFailed: (id: number) => Effect.Effect<void>
     /** Counts one statement of the work on the catalogs that its time-out ended. */
     readonly statementTimedOut: Effect.Effect<void>
+    /** How many settings wait for a restart of Postgres. */
+    readonly setPendingRestart: (settings: number) => Effect.Effect<void>
     readonly observeStage: (stage: string, seconds: number) => Effect.Effect<void>
     /** Prometheus text, version 0.0.4. */
     readonly render: Effect.Effect<string>
@@ -104,6 +120,14 @@ const make = (buildTag: string) => {
   }
   const up = (status: ComputeStatus.ComputeStatus) =>
     Metric.withAttributes(families.up, { build_tag: buildTag, status: ComputeStatus.display(status) })
+  const attachedTo = ({ computeId, instanceId, tenantId, timelineId }: Attachment) =>
+    Metric.withAttributes(families.attached, {
+      pg_compute_id: computeId,
+      pg_instance_id: instanceId,
+      tenant_id: tenantId,
+      timeline_id: timelineId
+    })
+  let attached: ReturnType<typeof attachedTo> | undefined
   let current = up("empty")
   current.updateUnsafe(1, registry)
 
@@ -114,6 +138,12 @@ const make = (buildTag: string) => {
         Metric.removeUnsafe(current, registry)
         current = up(status)
         current.updateUnsafe(1, registry)
+      }),
+    setAttached: (to) =>
+      Effect.sync(() => {
+        if (attached !== undefined) Metric.removeUnsafe(attached, registry)
+        attached = attachedTo(to)
+        attached.updateUnsafe(1, registry)
       }),
     cplaneRequest: (httpStatus) =>
       Effect.sync(() =>
@@ -128,6 +158,7 @@ const make = (buildTag: string) => {
         Metric.withAttributes(families.dbMigrationFailed, { migration_id: String(id) }).updateUnsafe(1, registry)
       ),
     statementTimedOut: Effect.sync(() => families.statementTimeouts.updateUnsafe(1, registry)),
+    setPendingRestart: (settings) => Effect.sync(() => families.pendingRestart.updateUnsafe(settings, registry)),
     observeStage: (stage, seconds) =>
       Effect.sync(() => Metric.withAttributes(families.startupStage, { stage }).updateUnsafe(seconds, registry)),
     render: Effect.sync(() =>

@@ -1,7 +1,9 @@
 /** `/configure` on a node that runs: what changes, what does not, and who is told. */
+import * as Net from "node:net"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as PgWire from "../../src/layers/PgWire.ts"
 import { jwkOf, newKey, token } from "../http/harness.ts"
 import { type Bed, makeBed } from "../support/bed.ts"
 import { type Compute, eventually, isAlive } from "../support/compute.ts"
@@ -29,6 +31,39 @@ const rolesNamed = (node: Compute, like: string) =>
 const databasesNamed = (node: Compute, like: string) =>
   Effect.map(node.sql(`SELECT datname FROM pg_database WHERE datname LIKE '${like}' ORDER BY 1`), (rows) => rows.flat())
 
+/** A way to Postgres that begins at another address than that from which nobody is asked for a password. */
+const detour = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = Net.createServer((from) => {
+        const to = Net.connect({ port, host: "127.0.0.1", localAddress: "127.0.0.2" })
+        for (const socket of [from, to]) socket.on("error", () => socket.destroy())
+        from.pipe(to).pipe(from)
+      })
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+      return server
+    }),
+    (server) => Effect.promise(() => new Promise((resolve) => server.close(resolve)))
+  ).pipe(
+    Effect.map((server) => {
+      const address = server.address()
+      return address === null || typeof address === "string" ? 0 : address.port
+    })
+  )
+
+/** What a user sees who logs in with that password: itself, or the code of the refusal. */
+const logIn = (node: Compute, user: string, database: string, password: string) =>
+  Effect.gen(function* () {
+    const session = yield* PgWire.connect({
+      target: { host: "127.0.0.1", port: yield* detour(node.port), user, database, password, options: undefined }
+    })
+    const [set] = yield* session.query("SELECT session_user || ' in ' || current_database()")
+    return set?.rows[0]?.[0]
+  }).pipe(
+    Effect.scoped,
+    Effect.catch(({ code }) => Effect.succeed(code))
+  )
+
 describe("settings", () => {
   it.live("S-076 a setting changes in the running Postgres, and its log says so", () =>
     Effect.gen(function* () {
@@ -45,6 +80,39 @@ describe("settings", () => {
       expect(yield* node.value("SHOW log_line_prefix")).toBe(prefix)
       expect(yield* node.postmaster).toBe(postmaster)
       yield* node.logged("POST /configure")
+      yield* node.stop
+    })
+  )
+
+  it.live("C12 settings that need a restart are applied as far as that goes, and named until they are set back", () =>
+    Effect.gen(function* () {
+      const bed = yield* makeBed()
+      const node = yield* bed.run()
+      const waiting = Effect.gen(function* () {
+        const { json } = yield* node.external("GET /reconcile")
+        const { text } = yield* node.external("GET /metrics")
+        return {
+          named: Object(json).pending_restart,
+          gauge: /^compute_ctl_pending_restart_settings (\d+)$/mu.exec(text)?.[1]
+        }
+      })
+      expect(yield* waiting).toEqual({ named: [], gauge: undefined })
+      const answer = yield* configure(bed, node, {
+        settings: [
+          { name: "shared_buffers", value: "32MB", vartype: "string" },
+          { name: "max_connections", value: "50", vartype: "integer" },
+          { name: "work_mem", value: "7MB", vartype: "string" }
+        ]
+      })
+      expect(answer.status, answer.text).toBe(200)
+      expect(Object.keys(Object(answer.json))).toHaveLength(6)
+      expect(yield* waiting).toEqual({ named: ["max_connections", "shared_buffers"], gauge: "2" })
+      yield* node.logged("settings that wait for a restart of Postgres: max_connections, shared_buffers")
+      expect(yield* node.value("SHOW max_connections")).toBe("100")
+      expect(yield* node.value("SHOW work_mem")).toBe("7MB")
+      expect((yield* configure(bed, node)).status).toBe(200)
+      expect(yield* waiting).toEqual({ named: [], gauge: "0" })
+      yield* node.logged("no setting waits for a restart of Postgres any more")
       yield* node.stop
     })
   )
@@ -226,14 +294,14 @@ describe("roles and databases", () => {
     Effect.gen(function* () {
       const bed = yield* makeBed()
       const node = yield* bed.run()
-      const names = ["db1", "db2", "db3", "db4"]
+      const names = Array.from({ length: 20 }, (_, index) => `db${String(index + 1).padStart(2, "0")}`)
       const spec = yield* catalog(bed, node, {
         roles: [{ name: "alice" }],
         databases: names.map((name) => ({ name, owner: "alice" }))
       })
       const answer = yield* configure(bed, node, { spec })
       expect(answer.status, answer.text).toBe(200)
-      expect(yield* databasesNamed(node, "db_")).toEqual(names)
+      expect(yield* databasesNamed(node, "db__")).toEqual(names)
       expect(answer.json).toEqual(yield* node.status)
       expect(answer.json).toMatchObject({ status: "running", error: null })
       yield* node.stop
@@ -261,6 +329,8 @@ describe("roles and databases", () => {
       const before = yield* node.sql(objects)
       expect(yield* node.value("SELECT datdba::regrole FROM pg_database WHERE datname = 'd1'")).toBe("r1")
       expect(yield* node.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'r1'")).toBe(verifier)
+      expect(yield* logIn(node, "r1", "d1", "secret")).toBe("r1 in d1")
+      expect(yield* logIn(node, "r1", "d1", "wrong")).toBe("28P01")
       yield* node.sql("CREATE TABLE t AS SELECT generate_series(1, 10)", "d1")
       for (const _ of [1, 2]) {
         const again = yield* configure(bed, node, { spec: made })

@@ -19,13 +19,11 @@ import { Params } from "../../layers/Params.ts"
 import type { Limits } from "../../layers/Sql.ts"
 import { type Applied, applyIn, CatalogFailed, openSystem } from "./apply.ts"
 import { migrateQuietly } from "./migrate.ts"
-import { configuration } from "./override.ts"
+import { configuration, type Reloading } from "./override.ts"
 import { upgradeNeonQuietly } from "./upgradeNeon.ts"
 
 /** What configuring needs of the node. */
-export interface Hooks {
-  /** SIGHUP to the postmaster. */
-  readonly reload: Effect.Effect<void>
+export interface Hooks extends Reloading {
   /** Counts a migration that failed. */
   readonly migrationFailed: (id: number) => Effect.Effect<void>
   /** Counts a statement that its time-out ended. */
@@ -68,7 +66,7 @@ const applySpec = Effect.fn("apply_config")(function* (
   )
   const limits = { ...(params.lakebaseMode && mode === "start" ? { statement: lakebaseStart } : {}), ...hooks.limits }
   const system = yield* openSystem(limits)
-  const { letSubscribersRun, liftLimits } = yield* configuration(hooks.reload, system)
+  const { letSubscribersRun, liftLimits } = yield* configuration(hooks, system)
   const made = yield* applyIn(system, desired, {
     mode: reconcile,
     concurrency: mode === "start" ? atStart(spec) : atReconfigure(spec),

@@ -29,7 +29,10 @@ const subscribersOn = "neon.disable_logical_replication_subscribers=false"
 
 /** Postgres reads its files within this time after SIGHUP. */
 const reloadLimit = Duration.seconds(10)
-const pollInterval = Duration.millis(2)
+/** It takes one or two milliseconds, usually. */
+const pollInterval = Duration.millis(1)
+/** When nothing was seen for so long, the signal is sent again: the clock may have been set back. */
+const seenLimit = Duration.seconds(3)
 
 /** Writes a file of PGDATA, through no link. */
 const write = (name: string, change: (old: string) => string | undefined) =>
@@ -57,16 +60,43 @@ const write = (name: string, change: (old: string) => string | undefined) =>
     })
   })
 
-/** Asks for a reload and waits until the session has seen it. */
-const reloadSeen = (signal: Effect.Effect<void>, session: Session) =>
+/** How Postgres is made to read its configuration. */
+export interface Reloading {
+  /** SIGHUP to the postmaster. */
+  readonly reload: Effect.Effect<void>
+  /** Told after each reload which settings have a new value that waits for a restart, by name. */
+  readonly pendingRestart: (settings: ReadonlyArray<string>) => Effect.Effect<void>
+}
+
+/** What waits for a restart, by name, comma-separated; null as long as nothing was read since (milliseconds, epoch). */
+const loaded = (since: number): string => `SELECT CASE
+  WHEN pg_catalog.pg_conf_load_time() >= pg_catalog.to_timestamp(${(since / 1000).toFixed(3)}) THEN (
+    SELECT COALESCE(pg_catalog.string_agg(name, ',' ORDER BY name), '') FROM pg_catalog.pg_settings WHERE pending_restart
+  ) END`
+
+/** Asks for a reload and waits until the session, which may be opened then, has seen it. */
+const reloadSeen = <R>({ pendingRestart, reload }: Reloading, open: Effect.Effect<Session, PgError, R>) =>
   Effect.gen(function* () {
     const directory = yield* DataDirectory
-    const loadTime = Effect.map(session.query("SELECT pg_catalog.pg_conf_load_time()"), ([set]) => set?.rows[0]?.[0])
-    const before = yield* loadTime
     const confLoaded = yield* directory.loading
-    yield* signal
-    while ((yield* loadTime) === before) yield* Effect.sleep(pollInterval)
-    yield* confLoaded
+    let sentAt = performance.now()
+    let since = Date.now() // the clock of the server, too
+    yield* reload
+    const session = yield* open
+    while (true) {
+      const [set] = yield* session.query(loaded(since))
+      const names = set?.rows[0]?.[0]
+      if (typeof names === "string") {
+        yield* confLoaded
+        return yield* pendingRestart(names.split(",").filter((name) => name !== ""))
+      }
+      if (performance.now() - sentAt > Duration.toMillis(seenLimit)) {
+        sentAt = performance.now()
+        since = Date.now()
+        yield* reload
+      }
+      yield* Effect.sleep(pollInterval)
+    }
   }).pipe(
     Effect.timeoutOrElse({
       duration: reloadLimit,
@@ -78,12 +108,12 @@ const reloadSeen = (signal: Effect.Effect<void>, session: Session) =>
     Effect.withSpan("pg_reload_conf")
   )
 
-/** Asks for a reload and waits until a session has seen it. `signal`: SIGHUP to the postmaster. */
-export const reload = (signal: Effect.Effect<void>) =>
-  Effect.flatMap(Sql, (sql) => sql.connect({ use: "reconfigure" })).pipe(
-    Effect.flatMap((session) => reloadSeen(signal, session)),
-    Effect.scoped
-  )
+/** Asks for a reload and waits until a session has seen it: one that is opened after it, so that nothing is in its way. */
+export const reload = (reloading: Reloading) =>
+  reloadSeen(
+    reloading,
+    Effect.flatMap(Sql, (sql) => sql.connect({ use: "reconfigure" }))
+  ).pipe(Effect.scoped)
 
 /** The limits hold from the next reload on. */
 export const restoreLimits = write(temporaryOverrideFile, (old) => (old === "" ? undefined : ""))
@@ -99,13 +129,13 @@ export interface Configuration {
   readonly letSubscribersRun: Effect.Effect<void, OverrideFailed | PgError>
 }
 
-/** @param signal SIGHUP to the postmaster */
-export const configuration = Effect.fnUntraced(function* (signal: Effect.Effect<void>, session: Session) {
+export const configuration = Effect.fnUntraced(function* (reloading: Reloading, session: Session) {
   const services = yield* Effect.context<Params | Owner | DataDirectory | Sql>()
+  const seen = reloadSeen(reloading, Effect.succeed(session))
   let isLifted = false
   const takeBack = restoreLimits.pipe(
     // The session may be what broke.
-    Effect.andThen(Effect.catch(reloadSeen(signal, session), () => reload(signal))),
+    Effect.andThen(Effect.catch(seen, () => reload(reloading))),
     Effect.catch((error) =>
       Effect.logError(
         `limits may still be lifted, because ${temporaryOverrideFile} could not be taken back: ${describeLine(error)}`
@@ -122,13 +152,13 @@ export const configuration = Effect.fnUntraced(function* (signal: Effect.Effect<
     if (isLifted) return false
     isLifted = true
     yield* write(temporaryOverrideFile, () => lifted)
-    yield* reloadSeen(signal, session)
+    yield* seen
     return true
   })
   const letSubscribersRun = Effect.gen(function* () {
     if (!(yield* write(confFile, (old) => appendLine(old, subscribersOn)))) return
     yield* Effect.logInfo(`updated ${confFile} to set ${subscribersOn}`)
-    if (!isLifted) yield* reloadSeen(signal, session)
+    if (!isLifted) yield* seen
   })
   const made: Configuration = {
     liftLimits: Effect.provideContext(liftLimits, services),

@@ -11,26 +11,26 @@ import { ComputeNode } from "../../layers/ComputeNode.ts"
 import { DataDirectory } from "../../layers/DataDirectory.ts"
 import * as Failpoints from "../../layers/Failpoints.ts"
 import { Metrics } from "../../layers/Metrics.ts"
-import { Postgres } from "../../layers/Postgres.ts"
 import { configureAsPrimary } from "../catalog/configure.ts"
 import { reload, restoreLimits, withSubscribers } from "../catalog/override.ts"
+import { reloading } from "../reloading.ts"
 import { renderConf } from "../renderConf.ts"
 
 /** `full`: what was applied last is not known, every database is looked into. */
 export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec, full: boolean) {
   const directory = yield* DataDirectory
-  const postgres = yield* Postgres
   const metrics = yield* Metrics
   const node = yield* ComputeNode
+  const reloads = yield* reloading
   yield* Failpoints.pass("compute-configuration-before-apply")
   const conf = yield* renderConf(spec)
   if (full || !(yield* directory.isLoaded(withSubscribers(conf)))) {
     yield* directory.writeConf(conf)
     yield* restoreLimits
-    yield* reload(postgres.reload)
+    yield* reload(reloads)
   }
   yield* configureAsPrimary(spec, "reconfigure", {
-    reload: postgres.reload,
+    ...reloads,
     migrationFailed: metrics.migrationFailed,
     statementTimedOut: metrics.statementTimedOut,
     applied: (lastApply) => node.update((state) => ({ ...state, lastApply })),

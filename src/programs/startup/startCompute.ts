@@ -10,6 +10,7 @@ import { DataDirectory } from "../../layers/DataDirectory.ts"
 import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
 import { Postgres } from "../../layers/Postgres.ts"
+import { reloading } from "../reloading.ts"
 import { preparePgdata } from "./preparePgdata.ts"
 import { stage, timedMillis } from "./stages.ts"
 
@@ -81,7 +82,7 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
     const metrics = yield* Metrics
     const [configMillis] = yield* timedMillis(
       configureAsPrimary(spec, "start", {
-        reload: postgres.reload,
+        ...(yield* reloading),
         migrationFailed: metrics.migrationFailed,
         statementTimedOut: metrics.statementTimedOut,
         applied: (lastApply) => node.update((state) => ({ ...state, lastApply }))

@@ -39,6 +39,7 @@ const configure = (
     )
     const result = yield* configureAsPrimary({ ...parsed, spec: { ...parsed.spec, ...change } }, mode, {
       reload,
+      pendingRestart: () => Effect.void,
       migrationFailed: () => Effect.void,
       statementTimedOut: Effect.sync(() => {
         timeouts++
