@@ -51,8 +51,16 @@ const node = (config: Config, boot: Boot, observe: Observe) =>
     const metrics = yield* Metrics
     const hurry = yield* Deferred.make<void>()
     const loops = yield* Loops
-    const followStatus = Stream.runForEach(compute.changes, ({ status }) => metrics.setStatus(status))
-    yield* Effect.forkScoped(loops.run("status", followStatus))
+    const { computeId = "", instanceId, lakebaseMode } = yield* Params
+    /** The id of the instance is given in lakebase mode alone. */
+    const setAttached = (spec: ParsedSpec.ParsedSpec | undefined) =>
+      spec === undefined || instanceId === undefined || !lakebaseMode
+        ? Effect.void
+        : metrics.setAttached({ computeId, instanceId, tenantId: spec.tenantId, timelineId: spec.timelineId })
+    const followState = Stream.runForEach(compute.changes, (state) =>
+      Effect.andThen(metrics.setStatus(state.status), setAttached(ComputeState.visibleSpec(state)))
+    )
+    yield* Effect.forkScoped(loops.run("status", followState))
     yield* Effect.forkScoped(loops.run("signals", endOnSignal(hurry)))
     yield* Effect.forkScoped(observe(compute))
     const parent = traceParent(boot)

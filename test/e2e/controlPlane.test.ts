@@ -34,6 +34,21 @@ describe("a control plane", () => {
     })
   )
 
+  it.live("S-092 a node of lakebase mode shows what it is attached to, any other one does not", () =>
+    Effect.gen(function* () {
+      const bed = yield* makeBed()
+      const node = yield* bed.run({ ...lakebase, source: "controlPlane" })
+      const samples = (text: string) => text.match(/^pg_cctl_attached.*$/gmu)
+      expect(samples((yield* node.external("GET /metrics")).text)).toEqual([
+        `pg_cctl_attached{pg_compute_id="${bed.computeId()}",pg_instance_id="instance-1",tenant_id="${bed.storage.tenantId}",timeline_id="${bed.storage.timelineId}"} 1`
+      ])
+      yield* node.stop
+      const plain = yield* bed.run({ source: "controlPlane", env: { INSTANCE_ID: "instance-1" } })
+      expect(samples((yield* plain.external("GET /metrics")).text)).toBeNull()
+      yield* plain.stop
+    })
+  )
+
   it.live("S2 that is overloaded, breaks off or sends garbage is asked again", () =>
     Effect.gen(function* () {
       const bed = yield* makeBed()
