@@ -63,7 +63,7 @@ export class ComputeNode extends Context.Service<
     readonly transition: (
       event: ComputeStatus.ComputeEvent,
       also?: (state: ComputeState) => ComputeState
-    ) => Effect.Effect<ComputeStatus.ComputeStatus, IllegalTransition>
+    ) => Effect.Effect<void, IllegalTransition>
     /** Changes members other than the status. */
     readonly update: (change: (state: ComputeState) => ComputeState) => Effect.Effect<void>
     readonly recordMetrics: (metrics: Partial<ComputeMetrics>) => Effect.Effect<void>
@@ -72,8 +72,10 @@ export class ComputeNode extends Context.Service<
       spec: ParsedSpec,
       parent: Tracer.AnySpan | undefined
     ) => Effect.Effect<Effect.Effect<void, ConfigurationFailed>, IllegalTransition>
-    /** Specs that were accepted, in order. */
+    /** Specs that were accepted, in order; after a changed certificate the live one. */
     readonly nextSubmitted: Effect.Effect<SubmittedSpec>
+    /** The server certificate was replaced: the live spec is applied once more. Refused: try again when that is over. */
+    readonly certificateChanged: Effect.Effect<void, IllegalTransition>
     /** Asks for the end and returns its outcome, which all callers share. */
     readonly terminate: (
       kind: TerminateKind
@@ -86,11 +88,15 @@ export class ComputeNode extends Context.Service<
     readonly requestRefresh: Effect.Effect<void, IllegalTransition>
     /** Ends with the next notification that was not served yet; many notifications are one. */
     readonly refreshRequested: Effect.Effect<void>
+    /** An attempt at a refresh begins. It serves every notification so far; until it has ended more are refused. */
+    readonly beginRefresh: Effect.Effect<void, IllegalTransition>
   }
 >()("compute/layers/ComputeNode") {
   /** @param initial state before anything happened, status `empty` */
   static readonly layer = (initial: ComputeState) => Layer.effect(ComputeNode, make(initial))
 }
+
+const ended = "the compute ended"
 
 const make = Effect.fnUntraced(function* (initial: ComputeState) {
   const ref = yield* SubscriptionRef.make(initial)
@@ -100,7 +106,8 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
   const outcome = yield* Deferred.make<Ended, TerminationFailed>()
   const waiting = new Set<Deferred.Deferred<void, ConfigurationFailed>>()
 
-  const transition = (event: ComputeStatus.ComputeEvent, also = (state: ComputeState): ComputeState => state) =>
+  /** Returns the state that was left. */
+  const move = (event: ComputeStatus.ComputeEvent, also = (state: ComputeState): ComputeState => state) =>
     SubscriptionRef.modifyEffect(ref, (state) => {
       const to = ComputeStatus.next(state.status, event)
       if (to === undefined) return Effect.fail(new IllegalTransition({ from: state.status, event }))
@@ -111,7 +118,7 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
           : Effect.logInfo(
               `Changing compute status from ${ComputeStatus.display(state.status)} to ${ComputeStatus.display(to)}`
             )
-      return Effect.as(log, [to, changed] as const)
+      return Effect.as(log, [state, changed] as const)
     })
 
   const update = (change: (state: ComputeState) => ComputeState) => SubscriptionRef.update(ref, change)
@@ -119,16 +126,18 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
   return ComputeNode.of({
     state: SubscriptionRef.get(ref),
     changes: SubscriptionRef.changes(ref),
-    transition,
+    transition: (event, also) => Effect.asVoid(move(event, also)),
     update,
     recordMetrics: (metrics) => update((state) => ({ ...state, metrics: { ...state.metrics, ...metrics } })),
     submitSpec: (spec, parent) =>
       Effect.uninterruptible(
         Effect.gen(function* () {
           const done = yield* Deferred.make<void, ConfigurationFailed>()
-          yield* transition("spec_accepted", (state) => ({ ...state, pending: spec }))
+          yield* move("spec_accepted", (state) => ({ ...state, pending: spec }))
           waiting.add(done)
           yield* Queue.offer(submitted, { spec, parent, done })
+          // The end was reached by itself, while the status still allowed it.
+          if (yield* Deferred.isDone(outcome)) yield* Deferred.fail(done, new ConfigurationFailed({ message: ended }))
           return Effect.ensuring(
             Deferred.await(done),
             Effect.sync(() => waiting.delete(done))
@@ -136,9 +145,25 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
         })
       ),
     nextSubmitted: Queue.take(submitted),
+    certificateChanged: Effect.uninterruptible(
+      Effect.gen(function* () {
+        const { pending, spec } = yield* move("certificate_changed", (state) => ({
+          ...state,
+          pending: state.pending ?? state.spec
+        }))
+        // A spec that waits to be applied brings the new certificate along.
+        if (pending === undefined && spec !== undefined) {
+          yield* Queue.offer(submitted, {
+            spec,
+            parent: undefined,
+            done: yield* Deferred.make<void, ConfigurationFailed>()
+          })
+        }
+      })
+    ),
     terminate: (kind) =>
       Effect.gen(function* () {
-        yield* transition(kind === "fast" ? "terminate_fast" : "terminate_immediate")
+        yield* move(kind === "fast" ? "terminate_fast" : "terminate_immediate")
         yield* Deferred.succeed(terminating, undefined)
         return Deferred.await(outcome)
       }),
@@ -146,10 +171,11 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
     ended: (exit) =>
       Effect.gen(function* () {
         yield* Deferred.done(outcome, exit)
-        const cause = Exit.isSuccess(exit) ? "the compute was terminated" : "the compute ended"
+        const cause = Exit.isSuccess(exit) ? "the compute was terminated" : ended
         for (const done of waiting) yield* Deferred.fail(done, new ConfigurationFailed({ message: cause }))
       }),
-    requestRefresh: Effect.andThen(transition("refresh_requested"), Effect.asVoid(Queue.offer(refreshes, undefined))),
-    refreshRequested: Queue.take(refreshes)
+    requestRefresh: Effect.andThen(move("refresh_requested"), Effect.asVoid(Queue.offer(refreshes, undefined))),
+    refreshRequested: Queue.take(refreshes),
+    beginRefresh: Effect.andThen(move("refresh_begins"), Effect.asVoid(Queue.clear(refreshes)))
   })
 })

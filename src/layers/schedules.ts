@@ -1,4 +1,4 @@
-/** Every schedule of retries, with its bound. Jitter is +-20 %. */
+/** Every schedule of retries, with its bound. Jitter is +-20 %, if nothing else is said. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -27,13 +27,21 @@ export const syncAtEndTimeout = Duration.seconds(20)
 export const basebackup = (retries: number) =>
   Schedule.exponential("500 millis", 1.5).pipe(Schedule.jittered, Schedule.upTo({ times: retries }))
 
-/** Attempts of a refresh that failed: 500 ms doubling, at most 60 s, for 10 minutes (decision C3). */
-export const refresh = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("60 seconds")]).pipe(
-  Schedule.jittered,
-  Schedule.upTo({ duration: "10 minutes" })
-)
-/** After a refresh that found nothing to do the next one waits so long, jittered (decision C3). */
-export const refreshHoldOff = Duration.seconds(1)
+/**
+ * Attempts of a refresh that failed: `first` doubling, at most `longest`, for 10 minutes (decision C3). Each pause is from
+ * half to one and a half of that: a fleet that has lost something at once must not come back in waves.
+ */
+export const refreshWith = (options: { readonly first: Duration.Input; readonly longest: Duration.Input }) =>
+  Schedule.min([Schedule.exponential(options.first), Schedule.spaced(options.longest)]).pipe(
+    Schedule.modifyDelay(({ duration }) =>
+      Effect.map(Random.nextBetween(0.5, 1.5), (factor) => Duration.times(duration, factor))
+    ),
+    Schedule.upTo({ duration: "10 minutes" })
+  )
+/** Chosen by `bench/fleet.ts`, see docs/refresh.md. */
+export const refresh = refreshWith({ first: "1 second", longest: "30 seconds" })
+/** After a refresh that found nothing to do the next one waits so long, jittered: at least a second (decision C3). */
+export const refreshHoldOff = Duration.millis(1250)
 
 /** Waits about so long, +-20 %. */
 export const sleepJittered = (about: Duration.Duration): Effect.Effect<void> =>

@@ -4,7 +4,7 @@
  *     wait for a spec ─▶ start ─▶ run until Postgres ends or the end is asked for ─▶ Postgres down ─▶ safekeepers synced
  *                          └─▶ failed: readable for 30 s; a refresh starts again, a terminate ends it
  *
- * Postgres lives in the Scope of one `attempt`. Whatever ends the attempt, the Scope is closed, and Postgres is gone,
+ * Postgres lives in the Scope of one `bringUp`. Whatever ends that, the Scope is closed, and Postgres is gone,
  * before anything is said about safekeepers. Source: reference/startup §8, §20–§21; decisions P1, P2, P5, C4, C14, S3.
  */
 import * as Cause from "effect/Cause"
@@ -23,7 +23,7 @@ import { Loops } from "../layers/Loops.ts"
 import { Params } from "../layers/Params.ts"
 import { type Ending, exitCode, Postgres } from "../layers/Postgres.ts"
 import type { Job } from "./Job.ts"
-import { pullSpec } from "./reconfigure/pullSpec.ts"
+import { attempt, pullSpec } from "./reconfigure/pullSpec.ts"
 import { serve } from "./reconfigure/serve.ts"
 import { SyncFailed, syncAtEnd } from "./safekeepers.ts"
 import { stages } from "./startup/stages.ts"
@@ -93,7 +93,7 @@ const start = (job: Job, tls: boolean) =>
   })
 
 /** One Postgres: brought up, run to its end, brought down. Ends when its last process is gone. */
-const attempt = (job: Job, tls: boolean) =>
+const bringUp = (job: Job, tls: boolean) =>
   Effect.scoped(
     Effect.gen(function* () {
       const node = yield* ComputeNode
@@ -117,7 +117,12 @@ const attempt = (job: Job, tls: boolean) =>
       }
       const postmaster = begun.value
       const live = yield* Effect.result(
-        node.transition("startup_succeeded", (state) => ({ ...state, spec: job.spec, pending: undefined }))
+        node.transition("startup_succeeded", (state) => ({
+          ...state,
+          spec: job.spec,
+          pending: undefined,
+          keys: job.keys ?? state.keys
+        }))
       )
       if (Result.isFailure(live)) return terminated
       const { metrics } = yield* node.state
@@ -215,7 +220,7 @@ const afterFailure = (options: LifeOptions, job: Job) =>
         yield* node.ended(Exit.succeed({ lsn: null }))
         return Result.isFailure(synced) ? 1 : codeOf(ending, 1) || 1
       }
-      const again = yield* refreshedJob
+      const again = yield* Effect.raceFirst(refreshedJob, Effect.as(node.terminateRequested, undefined))
       if (again === "detached") {
         yield* end(options, synced, 1)
         return 1
@@ -224,38 +229,23 @@ const afterFailure = (options: LifeOptions, job: Job) =>
     }
   })
 
-/** Pulls the configuration once after a failed start; the job to start again with. */
+/** Pulls the configuration once after a failed start; the job to start again with, or undefined. */
 const refreshedJob = Effect.gen(function* () {
   const node = yield* ComputeNode
   // Asked for while the start was still on its way.
   if ((yield* node.state).status === "failed") yield* node.transition("refresh_requested")
-  yield* node.transition("refresh_begins")
-  const pulled = yield* pullSpec(undefined)
-  if (pulled._tag === "Detached") {
-    yield* node.transition("detached")
-    return "detached" as const
-  }
-  yield* node.transition("startup_begins", (state) => ({
-    ...state,
-    pending: pulled.spec,
-    keys: pulled.keys ?? state.keys
-  }))
-  return { spec: pulled.spec, parent: undefined, done: undefined } satisfies Job
-}).pipe(
-  Effect.catch((error) =>
+  return yield* attempt(
     Effect.gen(function* () {
-      const node = yield* ComputeNode
-      yield* Effect.logError(`Refresh configuration: ${describeLine(error)}`)
-      yield* Effect.ignore(
-        Effect.andThen(
-          node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) })),
-          node.transition("refresh_gave_up")
-        )
-      )
-      return undefined
+      const pulled = yield* pullSpec(undefined)
+      if (pulled._tag === "Detached") {
+        yield* node.transition("detached")
+        return "detached" as const
+      }
+      yield* node.transition("startup_begins", (state) => ({ ...state, pending: pulled.spec }))
+      return { spec: pulled.spec, parent: undefined, done: undefined, keys: pulled.keys } satisfies Job
     })
-  )
-)
+  ).pipe(Effect.catchTag("AttemptFailed", () => Effect.as(node.transition("refresh_gave_up"), undefined)))
+}).pipe(Effect.catchTag("IllegalTransition", () => Effect.undefined)) // the end was asked for
 
 /** Runs the node to its end; the value is the exit code of the process. */
 export const life = (options: LifeOptions) =>
@@ -266,7 +256,7 @@ export const life = (options: LifeOptions) =>
     if (first === undefined) return yield* end(options, Result.succeed(null), 0)
     let job: Job = first
     while (true) {
-      const outcome = yield* attempt(job, options.tls)
+      const outcome = yield* bringUp(job, options.tls)
       if (outcome._tag === "Failed") {
         if (outcome.error instanceof InitTimedOut) {
           yield* node.ended(Exit.succeed({ lsn: null }))

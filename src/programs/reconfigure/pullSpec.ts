@@ -1,8 +1,11 @@
-/** Pulls the configuration once, for a refresh. */
+/** One attempt at a refresh: the configuration is pulled once, and what comes of it is told. */
+import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { JwkSet } from "../../domain/ComputeConfig.ts"
+import { describe, describeLine } from "../../domain/describe.ts"
 import * as ParsedSpec from "../../domain/ParsedSpec.ts"
+import { ComputeNode, IllegalTransition } from "../../layers/ComputeNode.ts"
 import { ConfigRefused, ControlPlane } from "../../layers/ControlPlane.ts"
 import * as Failpoints from "../../layers/Failpoints.ts"
 
@@ -38,3 +41,28 @@ export const pullSpec = Effect.fn("pull_spec")(function* (running: ParsedSpec.Pa
   const pulled: Pulled = { _tag: "Spec", spec, keys: jwks.keys.length > 0 ? jwks : undefined }
   return pulled
 })
+
+/** An attempt failed; log and `/status` say why. */
+export class AttemptFailed extends Data.TaggedError("AttemptFailed")<{
+  /** Another one may succeed without anybody doing anything about it. */
+  readonly again: boolean
+}> {}
+
+/**
+ * The frame of an attempt. Whatever goes wrong inside, bugs included, is a failed attempt, but for one thing: a status
+ * that does not allow the next step means that the end was asked for meanwhile.
+ */
+export const attempt = <A, E, R>(work: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const node = yield* ComputeNode
+    yield* node.beginRefresh
+    return yield* Effect.catchCause(work, (cause) =>
+      Effect.gen(function* () {
+        const error = Cause.squash(cause)
+        if (error instanceof IllegalTransition) return yield* error
+        yield* Effect.logError(`Refresh configuration: ${describeLine(error)}`)
+        yield* node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) }))
+        return yield* new AttemptFailed({ again: !(error instanceof SpecRefused) })
+      })
+    )
+  })

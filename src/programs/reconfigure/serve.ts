@@ -22,7 +22,7 @@ import { Loops } from "../../layers/Loops.ts"
 import type { Postmaster } from "../../layers/Postgres.ts"
 import * as schedules from "../../layers/schedules.ts"
 import type { Job } from "../Job.ts"
-import { pullSpec } from "./pullSpec.ts"
+import { attempt, pullSpec } from "./pullSpec.ts"
 
 /** Why the service ended. */
 export type Served =
@@ -42,17 +42,17 @@ const same = (a: ParsedSpec | undefined, b: ParsedSpec): boolean =>
 /** An apply is bounded by the deadlines of its statements; one that takes longer than this is stuck. */
 const workLimit = Duration.minutes(60)
 
-/** The machinery of the catalogs is large and needed late. */
+/** The machinery of the catalogs is large and not needed before the node runs. */
+const machinery = Effect.promise(() => import("./reconfigure.ts"))
+
 const reconfigure = (spec: ParsedSpec, full: boolean) =>
-  Effect.flatMap(
-    Effect.promise(() => import("./reconfigure.ts")),
-    (module) => module.reconfigure(spec, full)
-  )
+  Effect.flatMap(machinery, (module) => module.reconfigure(spec, full))
 
 export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
   Effect.gen(function* () {
     const node = yield* ComputeNode
     const loops = yield* Loops
+    yield* Effect.forkScoped(machinery) // the first notification does not wait for it
     let applied: ParsedSpec | undefined = first
     let current = first
 
@@ -101,8 +101,7 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
       }).pipe(busy("configure"))
 
     /** One fetch and one apply; whether there was something to do. */
-    const attempt = Effect.gen(function* () {
-      yield* node.transition("refresh_begins")
+    const pullAndApply = Effect.gen(function* () {
       const pulled = yield* pullSpec(current)
       if (pulled._tag === "Detached") {
         yield* node.transition("detached")
@@ -115,20 +114,16 @@ export const serve = (postmaster: Postmaster, first: ParsedSpec) =>
         keys: pulled.keys ?? state.keys
       }))
       return unchanged ? ("unchanged" as const) : ("applied" as const)
-    }).pipe(
-      Effect.tapError((error) =>
-        Effect.andThen(
-          Effect.logError(`Refresh configuration: ${describeLine(error)}`),
-          Effect.ignore(node.transition("refresh_attempt_failed", (state) => ({ ...state, error: describe(error) })))
-        )
-      ),
-      busy("refresh")
-    )
+    })
 
-    const refresh = attempt.pipe(
-      Effect.retry({ schedule: schedules.refresh, while: (error) => error._tag !== "SpecRefused" }),
-      // The node stays in `refresh_configuration_pending` with the error; the next notification starts over.
-      Effect.catch(() => Effect.succeed("gave up" as const))
+    const refresh = attempt(pullAndApply).pipe(
+      busy("refresh"),
+      Effect.retry({ schedule: schedules.refresh, while: (error) => error._tag === "AttemptFailed" && error.again }),
+      Effect.catchTags({
+        // The node stays in `refresh_configuration_pending` with the error; the next notification starts over.
+        AttemptFailed: () => Effect.succeed("gave up" as const),
+        IllegalTransition: () => Effect.succeed("ending" as const)
+      })
     )
 
     /** A caller that is still waiting when the end comes is told by the end. */
