@@ -18,6 +18,7 @@ import { describeLine } from "../domain/describe.ts"
 import type { TenantId, TimelineId } from "../domain/Identifiers.ts"
 import * as Lsn from "../domain/Lsn.ts"
 import { decide, type SafekeeperAnswer, type Verdict } from "../domain/SafekeeperQuorum.ts"
+import { fairTimeoutOrElse } from "./fairTimeout.ts"
 import * as PgWire from "./PgWire.ts"
 
 /** For connecting and asking together (reference/startup §11.1). */
@@ -78,7 +79,7 @@ const ask = Effect.fnUntraced(function* (entry: string, { tenantId, timelineId, 
 
 const probe = (entry: string, request: StatusRequest): Effect.Effect<SafekeeperAnswer> =>
   ask(entry, request).pipe(
-    Effect.timeoutOrElse({
+    fairTimeoutOrElse({
       duration: probeTimeout,
       orElse: () => Effect.fail(new ProbeFailed({ message: `no answer within ${Duration.format(probeTimeout)}` }))
     }),
