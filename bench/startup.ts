@@ -21,7 +21,7 @@ import { describe } from "../src/domain/describe.ts"
 import * as Owner from "../src/layers/Owner.ts"
 import * as PgWire from "../src/layers/PgWire.ts"
 import { type StageName, stages } from "../src/programs/startup/stages.ts"
-import { type EmptySource, emptyStart, type Running, running } from "./support/compute.ts"
+import { emptyStart, type Running, running, type Source } from "./support/compute.ts"
 import { type Emulator, emulator } from "./support/emulator.ts"
 import { Figures } from "./support/figures.ts"
 import { floor } from "./support/floor.ts"
@@ -180,7 +180,7 @@ const bed = (directory: string, size: number, user: Owner.User | undefined) =>
     return made
   })
 
-const measureEmpty = (figures: Figures, { directory, storage }: Bed, source: EmptySource) =>
+const measureEmpty = (figures: Figures, { directory, storage }: Bed, source: Source) =>
   Effect.gen(function* () {
     const path = yield* runDirectory(directory)
     const { mib, millis } = yield* emptyStart(storage, path, source)

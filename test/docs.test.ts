@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fleet from "../bench/fleet.ts"
 import * as ApiTables from "../build/apiTables.ts"
 import { withPart } from "../build/generated.ts"
 import { root } from "../build/inputs.ts"
@@ -22,6 +24,14 @@ describe("what is generated is up to date", () => {
     const text = read("README.md")
     expect(text).toBe(withPart(text, ApiTables.part, ApiTables.apiTables()))
   })
+
+  it.effect(
+    "docs/refresh.md has the figures of the schedule that is used: scripts/node bench/fleet.ts docs/refresh.md",
+    () =>
+      Effect.map(Fleet.row(Fleet.ours), ({ cells }) => {
+        expect(read("docs/refresh.md")).toContain(`| ${cells.join(" | ")} |`)
+      })
+  )
 
   it("docs/state-machine.md shows every edge: scripts/node build/stateMachine.ts docs/state-machine.md", () => {
     const text = read("docs/state-machine.md")

@@ -16,8 +16,11 @@ const parse = (text: string): Answer | undefined => {
   return end < 0 || Number.isNaN(status) ? undefined : { status, body: text.slice(end + 4), at: performance.now() }
 }
 
-/** @param what method and path: `GET /status` */
-export const ask = (port: number, what: string, token?: string): Effect.Effect<Answer, BenchFailed> =>
+/**
+ * @param what method and path: `GET /status`
+ * @param json body
+ */
+export const ask = (port: number, what: string, token?: string, json = ""): Effect.Effect<Answer, BenchFailed> =>
   Effect.callback((resume) => {
     let text = ""
     const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
@@ -31,7 +34,10 @@ export const ask = (port: number, what: string, token?: string): Effect.Effect<A
       resume(answer === undefined ? fail(`no whole answer to ${what}`) : Effect.succeed(answer))
     })
     const authorization = token === undefined ? "" : `authorization: Bearer ${token}\r\n`
-    socket.write(`${what} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: 0\r\n${authorization}\r\n`)
+    const type = json === "" ? "" : "content-type: application/json\r\n"
+    socket.write(
+      `${what} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(json)}\r\n${type}${authorization}\r\n${json}`
+    )
     return Effect.sync(() => socket.destroy())
   })
 

@@ -10,7 +10,7 @@ import { freePort } from "../../test/support/ports.ts"
 import { ask, firstAnswer, get } from "./ask.ts"
 import type { Emulator } from "./emulator.ts"
 import { type BenchFailed, type Exited, fail, lines, type Process, start, within } from "./processes.ts"
-import { type Ending, emptyCompute } from "./protocol.ts"
+import { attachedCompute, type Ending, emptyCompute } from "./protocol.ts"
 
 const runLimit = "120 seconds"
 const exitLimit = "60 seconds"
@@ -34,6 +34,18 @@ const launch = (args: ReadonlyArray<string>, env: Readonly<Record<string, string
 const memory = ({ pid }: Process, name: "VmRSS" | "VmHWM"): number => {
   const kib = new RegExp(`^${name}:\\s+(\\d+) kB`, "mu").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]
   return Number(kib) / 1024
+}
+
+/** A tick of the clock that the kernel counts processor time by, in milliseconds. */
+const tick = 10
+
+const cpuMillis = ({ pid }: Process): number => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13)
+  return (Number(user) + Number(system)) * tick
 }
 
 const decodeKeys = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Struct({ compute_ctl_config: Schema.Json })))
@@ -73,11 +85,22 @@ const nodeArguments = (options: {
   "--external-http-host=127.0.0.1"
 ]
 
+/** Where a node has its configuration from. */
+export type Source = "control plane" | "file"
+
 /** A running node. Times are milliseconds of `performance.now()`. */
 export interface Running {
   readonly process: Process
   readonly pgdata: string
   readonly port: number
+  readonly externalPort: number
+  readonly internalPort: number
+  readonly log: ReturnType<typeof lines>
+  /** The configuration that it was started with, as text, and where to put another one for a refresh. */
+  readonly config: string
+  readonly publish: (config: string) => Effect.Effect<void, BenchFailed>
+  /** Processor time so far, of all its threads, in milliseconds. */
+  readonly cpuMillis: () => number
   readonly runningAt: number
   readonly peakMib: number
   readonly metrics: ComputeMetrics
@@ -101,19 +124,23 @@ export const running = Effect.fnUntraced(function* (options: {
   readonly directory: string
   readonly pgdata: string
   readonly postgres: string
+  /** Where it has its configuration from; a file, if nothing is said. */
+  readonly source?: Source
 }) {
-  const { emulator, pgdata } = options
+  const { emulator, pgdata, source = "file" } = options
   const [port, external, internal] = yield* ports
   const { config } = yield* emulator.document(port)
   const file = join(options.directory, "config.json")
-  yield* Effect.promise(() => fs.writeFile(file, config))
+  const publish = (text: string): Effect.Effect<void, BenchFailed> =>
+    source === "file" ? Effect.promise(() => fs.writeFile(file, text)) : emulator.attach(text)
+  yield* publish(config)
   const { log, process } = yield* launch(
     [
       ...nodeArguments({ pgdata, postgres: options.postgres, ports: [port, external, internal] }),
-      `--config=${file}`,
-      "--compute-id=bench"
+      source === "file" ? `--config=${file}` : `--control-plane-uri=${emulator.controlPlane}`,
+      `--compute-id=${attachedCompute}`
     ],
-    {}
+    { NEON_CONTROL_PLANE_TOKEN: emulator.controlPlaneToken }
   )
   const up = yield* Effect.raceFirst(
     log.find(/Changing compute status from init to running/u),
@@ -126,6 +153,12 @@ export const running = Effect.fnUntraced(function* (options: {
     process,
     pgdata,
     port,
+    externalPort: external,
+    internalPort: internal,
+    log,
+    config,
+    publish,
+    cpuMillis: () => cpuMillis(process),
     runningAt: up.at,
     peakMib,
     metrics,
@@ -148,11 +181,8 @@ export const running = Effect.fnUntraced(function* (options: {
   return node
 })
 
-/** Where a node without a spec has its configuration from. */
-export type EmptySource = "control plane" | "file"
-
 /** Starts a node without a spec; milliseconds to the first answer, memory in MiB soon after. */
-export const emptyStart = Effect.fnUntraced(function* (emulator: Emulator, directory: string, source: EmptySource) {
+export const emptyStart = Effect.fnUntraced(function* (emulator: Emulator, directory: string, source: Source) {
   const all = yield* ports
   const file = join(directory, "config.json")
   const { config } = yield* emulator.document(all[0])

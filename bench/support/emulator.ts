@@ -11,6 +11,8 @@ export interface Emulator extends Ready {
   readonly document: (port: number) => Effect.Effect<Documented, BenchFailed>
   /** How the safekeepers answer from now on. */
   readonly end: (ending: Ending) => Effect.Effect<void, BenchFailed>
+  /** From now on the control plane serves this configuration for `attachedCompute`. */
+  readonly attach: (config: string) => Effect.Effect<void, BenchFailed>
 }
 
 /** `initdb`, at most. */
@@ -48,7 +50,8 @@ export const emulator = Effect.fnUntraced(function* (dataDir: string, cacheDir: 
   const made: Emulator = {
     ...(yield* next(Ready, readyLimit)),
     document: (port) => ask({ _tag: "Document", port }, Documented),
-    end: (ending) => Effect.asVoid(ask({ _tag: "End", ending }, Done))
+    end: (ending) => Effect.asVoid(ask({ _tag: "End", ending }, Done)),
+    attach: (config) => Effect.asVoid(ask({ _tag: "Attach", config }, Done))
   }
   return made
 })

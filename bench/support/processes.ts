@@ -123,10 +123,10 @@ export const lines = (source: Readable | null) => {
         .slice(-15)
         .map(({ text }) => text)
         .join("\n"),
-    /** The first line, old or new, that matches. */
-    find: (pattern: RegExp): Effect.Effect<Line> =>
+    /** The first line that matches, of those that were read after `since` (`performance.now()`) or are still to come. */
+    find: (pattern: RegExp, since = 0): Effect.Effect<Line> =>
       Effect.callback((resume) => {
-        const seen = kept.find(({ text }) => pattern.test(text))
+        const seen = kept.find(({ at, text }) => at > since && pattern.test(text))
         if (seen !== undefined) return resume(Effect.succeed(seen))
         const watcher = (line: Line): void => {
           if (!pattern.test(line.text)) return

@@ -15,7 +15,9 @@ export type Ending = typeof Ending.Type
 export const Request = Schema.Union([
   /** A document for a primary on that port; from now on the safekeepers agree. */
   Schema.TaggedStruct("Document", { port: Schema.Number }),
-  Schema.TaggedStruct("End", { ending: Ending })
+  Schema.TaggedStruct("End", { ending: Ending }),
+  /** From now on the control plane serves this configuration, as text, for `attachedCompute`. */
+  Schema.TaggedStruct("Attach", { config: Schema.String })
 ])
 export type Request = typeof Request.Type
 
@@ -43,8 +45,11 @@ export const Documented = Schema.Struct({
 })
 export type Documented = typeof Documented.Type
 
-/** Answer to `End`. */
+/** Answer to `End` and `Attach`. */
 export const Done = Schema.Struct({ done: Schema.Literal(true) })
 
 /** A compute that the control plane knows, and for which it has no spec. */
 export const emptyCompute = "bench-empty"
+
+/** The compute whose configuration the control plane serves. */
+export const attachedCompute = "bench"

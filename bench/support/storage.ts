@@ -18,7 +18,7 @@ import * as Owner from "../../src/layers/Owner.ts"
 import * as LocalStorage from "../../src/local/LocalStorage.ts"
 import type { Status } from "../../src/local/Safekeeper.ts"
 import { newest } from "../../src/local/Store.ts"
-import { type Documented, type Ending, emptyCompute, type Ready, Request } from "./protocol.ts"
+import { attachedCompute, type Documented, type Ending, emptyCompute, type Ready, Request } from "./protocol.ts"
 
 const [, , dataDir = "", cacheDir = ""] = process.argv
 
@@ -68,7 +68,22 @@ const serve = (storage: LocalStorage.LocalStorage["Service"]) => {
     yield* reply({ done: true })
   })
 
-  return (request: Request) => (request._tag === "Document" ? document(request.port) : end(request.ending))
+  const attach = Effect.fnUntraced(function* (config: string) {
+    const body = `{"status":"attached",${config.slice(1)}`
+    storage.controlPlane.answer(attachedCompute, 200, body)
+    yield* reply({ done: true })
+  })
+
+  return (request: Request) => {
+    switch (request._tag) {
+      case "Document":
+        return document(request.port)
+      case "End":
+        return end(request.ending)
+      case "Attach":
+        return attach(request.config)
+    }
+  }
 }
 
 const main = Effect.gen(function* () {
