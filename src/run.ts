@@ -8,14 +8,22 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logging from "./layers/Logging.ts"
 
 /** A reader that does not read cannot hold up the end for longer than this, in milliseconds. */
 const drainMillis = 1000
 
 /** Ends the process once its output is out. Pipes are written asynchronously. */
 const exit = (code: number): void => {
+  Logging.flush()
   setTimeout(() => process.exit(code), drainMillis)
   process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))
+}
+
+/** Behind what the log has said so far. */
+const report = (text: string): void => {
+  Logging.flush()
+  process.stderr.write(`${text}\n`)
 }
 
 /** Nobody reads the log any more. That is no reason to stop Postgres. */
@@ -30,7 +38,7 @@ export const run = <E>(program: Effect.Effect<number, E>): void => {
   const crash = (cause: unknown): void => {
     if (isBrokenLog(cause)) return
     crashed = true
-    process.stderr.write(`uncaught: ${cause instanceof Error ? cause.stack : String(cause)}\n`)
+    report(`uncaught: ${cause instanceof Error ? cause.stack : String(cause)}`)
     fiber.interruptUnsafe()
   }
   process.on("uncaughtException", crash)
@@ -38,7 +46,7 @@ export const run = <E>(program: Effect.Effect<number, E>): void => {
   fiber.addObserver((result) => {
     clearInterval(keepAlive)
     if (Exit.isFailure(result) && !Cause.hasInterruptsOnly(result.cause)) {
-      process.stderr.write(`${Cause.pretty(result.cause)}\n`)
+      report(Cause.pretty(result.cause))
     }
     exit(Exit.isSuccess(result) && !crashed ? result.value : 1)
   })

@@ -3,8 +3,9 @@
  *
  *     <RFC 3339 UTC, microseconds> <LEVEL, 5 wide> <span{key=value …}:…> <message> <key=value …>
  *
- * A write never throws and never waits. Where nobody reads, memory is bounded: beyond 8 MiB lines are dropped, and
- * counted in the next line that goes through. Source: reference/startup §24.1.
+ * A write never throws and never waits. Lines of one turn of the event loop are one write. Where nobody reads, memory is
+ * bounded: beyond 8 MiB lines are dropped, and counted in the next line that goes through.
+ * Source: reference/startup §24.1.
  */
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -18,6 +19,8 @@ import type * as Tracer from "effect/Tracer"
 import { describeLine } from "../domain/describe.ts"
 
 const bufferLimitBytes = 8 * 1024 * 1024
+/** Characters that are not held back until the end of the turn. */
+const batchLimit = 64 * 1024
 
 const error = 4
 const info = 2
@@ -96,8 +99,12 @@ const attribute = (value: unknown): string => (typeof value === "string" ? JSON.
 
 const spanContext = (span: Tracer.AnySpan | undefined): string => {
   if (span === undefined || span._tag === "ExternalSpan") return ""
-  const attributes = [...span.attributes].map(([key, value]) => `${key}=${attribute(value)}`).join(" ")
-  return `${spanContext(Option.getOrUndefined(span.parent))}${span.name}${attributes === "" ? "" : `{${attributes}}`}:`
+  let attributes = ""
+  for (const [key, value] of span.attributes) {
+    attributes += `${attributes === "" ? "" : " "}${key}=${attribute(value)}`
+  }
+  const parent = spanContext(Option.getOrUndefined(span.parent))
+  return attributes === "" ? `${parent}${span.name}:` : `${parent}${span.name}{${attributes}}:`
 }
 
 const reason = (one: Cause.Reason<unknown>): ReadonlyArray<string> => {
@@ -111,25 +118,33 @@ const reason = (one: Cause.Reason<unknown>): ReadonlyArray<string> => {
   }
 }
 
+/** The begin of a timestamp is the same for a second. */
+let second = Number.NaN
+let secondText = ""
+
 const timestamp = (nanos: bigint): string => {
-  const micros = nanos / 1000n
-  const seconds = new Date(Number(micros / 1000n)).toISOString().slice(0, 20)
-  return `${seconds}${String(micros % 1_000_000n).padStart(6, "0")}Z`
+  const micros = Number(nanos / 1000n)
+  const now = Math.floor(micros / 1_000_000)
+  if (now !== second) {
+    second = now
+    secondText = new Date(now * 1000).toISOString().slice(0, 20)
+  }
+  return `${secondText}${String(micros - now * 1_000_000).padStart(6, "0")}Z`
 }
 
 const format = (options: Logger.Options<unknown>, annotations: Readonly<Record<string, unknown>>): string => {
   const { cause, fiber, logLevel, message } = options
+  let line = `${timestamp(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe())} ${labels[logLevel][0]}`
   const spans = spanContext(fiber.cache.span)
-  const parts = [
-    timestamp(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe()),
-    labels[logLevel][0],
-    ...(spans === "" ? [] : [spans]),
-    ...(Array.isArray(message) ? message : [message]).map(plain).filter((text) => text !== "")
-  ]
-  for (const [key, value] of Object.entries(annotations)) if (key !== "target") parts.push(`${key}=${field(value)}`)
+  if (spans !== "") line += ` ${spans}`
+  for (const part of Array.isArray(message) ? message : [message]) {
+    const text = plain(part)
+    if (text !== "") line += ` ${text}`
+  }
+  for (const key of Object.keys(annotations)) if (key !== "target") line += ` ${key}=${field(annotations[key])}`
+  if (cause.reasons.length === 0) return line
   const reasons = cause.reasons.flatMap(reason)
-  if (reasons.length > 0) parts.push(`cause=${JSON.stringify(reasons.join("; "))}`)
-  return parts.join(" ")
+  return reasons.length === 0 ? line : `${line} cause=${JSON.stringify(reasons.join("; "))}`
 }
 
 type Sink = NodeJS.WritableStream & { readonly writableLength: number }
@@ -137,27 +152,48 @@ type Sink = NodeJS.WritableStream & { readonly writableLength: number }
 let dropped = 0
 let sink: Sink = process.stderr
 
+/** What is to be written at the end of this turn of the event loop. */
+const batch = { text: "", lines: 0 }
+
+/** Writes what is held back. Before the process ends, and before something else writes to stderr. */
+export const flush = (): void => {
+  if (batch.lines === 0) return
+  const { lines, text } = batch
+  batch.text = ""
+  batch.lines = 0
+  try {
+    sink.write(text)
+  } catch {
+    dropped += lines // the disk under a file is full
+  }
+}
+
 /** From now on the log goes to another stream. */
 export const redirect = (stream: Sink): void => {
+  flush()
   sink = stream
 }
 
 /** Writes one line (without its end) to the log as it is. Complete or not at all; never throws. */
 export const writeRaw = (line: string): void => {
-  if (sink.writableLength > bufferLimitBytes) {
+  if (sink.writableLength + batch.text.length > bufferLimitBytes) {
     dropped++
     return
   }
-  const note = dropped === 0 ? "" : `${dropped} log lines were dropped: stderr is not read\n`
-  try {
-    sink.write(`${note}${line}\n`)
-    dropped = 0
-  } catch {
-    dropped++ // the disk under a file is full
-  }
+  if (batch.lines === 0) setImmediate(flush)
+  if (dropped > 0) batch.text += `${dropped} log lines were dropped: stderr is not read\n`
+  dropped = 0
+  batch.text += `${line}\n`
+  batch.lines++
+  if (batch.text.length > batchLimit) flush()
 }
 
 const ignore = (): void => {}
+
+/** Lines as events of the current span. Without a tracer nobody would ever see them. */
+const events = Logger.make<unknown, void>((entry) => {
+  if (entry.fiber.cache.tracer !== undefined) Logger.tracerLogger.log(entry)
+})
 
 export interface LoggingOptions {
   /** The text of `RUST_LOG`; `info` when there is none. */
@@ -167,14 +203,17 @@ export interface LoggingOptions {
 }
 
 /**
- * Replaces the stock loggers. Log lines become events of the current span too. An annotation `target` is not printed: it
+ * Replaces the stock loggers. Log lines become events of the current span too, where spans are traced. An annotation `target` is not printed: it
  * selects the level.
  */
 export const layer = (options: LoggingOptions): Layer.Layer<never> => {
   const filter = parseFilter(options.rustLog)
   const write = options.write ?? writeRaw
   // A reader that is gone (EPIPE) must not end the process.
-  if (!process.stderr.listeners("error").includes(ignore)) process.stderr.on("error", ignore)
+  if (!process.stderr.listeners("error").includes(ignore)) {
+    process.stderr.on("error", ignore)
+    process.on("exit", flush)
+  }
   const text = Logger.make<unknown, void>((entry) => {
     const annotations = entry.fiber.getRef(References.CurrentLogAnnotations)
     const { target } = annotations
@@ -182,7 +221,7 @@ export const layer = (options: LoggingOptions): Layer.Layer<never> => {
     write(format(entry, annotations))
   })
   return Layer.mergeAll(
-    Logger.layer([text, Logger.tracerLogger]),
+    Logger.layer([text, events]),
     Layer.succeed(References.MinimumLogLevel, "Trace") // the filter decides
   )
 }

@@ -126,6 +126,37 @@ describe("stderr", () => {
     expect(stderr).toMatch(/^PG:2026-11-21 08:49:07 LOG: {2}ready\u200bmore\n\d{4}-[^ ]+Z ERROR x\n$/u)
   })
 
+  it("gets what was said last, also where the process is ended at once", async () => {
+    const program = `
+      Effect.runFork(Effect.provide(Effect.logInfo("x"), Logging.layer({ rustLog: "info" })))
+      process.exit(3)`
+    const [code, , stderr] = await run(program, "reads")
+    expect(code).toBe(3)
+    expect(stderr).toMatch(/ INFO x\n$/u)
+  })
+
+  it("gets the lines of one turn of the event loop in one piece, those of another stream stay there", async () => {
+    const program = `
+      const said = (name) => ({ writableLength: 0, write: (text) => process.stdout.write(JSON.stringify([name, text]) + "\\n") })
+      Logging.redirect(said("first"))
+      Logging.writeRaw("a")
+      Logging.writeRaw("b")
+      Logging.redirect(said("second"))
+      Logging.writeRaw("c")
+      setTimeout(() => Logging.writeRaw("d"), 50)`
+    const [, stdout] = await run(program, "reads")
+    expect(
+      stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+    ).toEqual([
+      ["first", "a\nb\n"],
+      ["second", "c\n"],
+      ["second", "d\n"]
+    ])
+  })
+
   const flood = `
     const line = "x".repeat(1000)
     const lines = Effect.gen(function* () {
