@@ -47,49 +47,68 @@ const publicKey = (key: Jwk, algorithm: "EdDSA" | "RS256") => {
   return key.kty === "RSA" ? { kty: key.kty, n: key.n, e: key.e } : undefined
 }
 
-/** Verifies signatures with one set of keys. */
-const makeVerifier = (keys: JwkSet) => {
+/** One key's word on a token: its payload, or undefined. Why not is logged. */
+const tryKey = (token: string, key: Jwk, algorithm: "EdDSA" | "RS256") => {
+  const material = publicKey(key, algorithm)
+  if (material === undefined) return Effect.undefined
+  return Effect.tryPromise(async () => {
+    const jose = await import("jose")
+    const imported = await jose.importJWK(material, algorithm)
+    return (await jose.compactVerify(token, imported, { algorithms: [algorithm] })).payload
+  }).pipe(
+    Effect.catch((error) =>
+      Effect.as(
+        Effect.logWarning(
+          `failed to decode authorization token using ${key.kid ?? "a key without id"}: ${describeLine(error.cause)}`
+        ),
+        undefined
+      )
+    )
+  )
+}
+
+/** Claims of a token that one of the keys has signed. */
+const verify = Effect.fnUntraced(function* ({ keys }: JwkSet, token: string) {
   // One RS256 key switches the whole set over.
-  const algorithm = keys.keys.some((key) => key.alg === "RS256") ? "RS256" : "EdDSA"
-  const remembered = new Map<string, Claims>()
+  const algorithm = keys.some((key) => key.alg === "RS256") ? "RS256" : "EdDSA"
+  for (const key of keys) {
+    const payload = yield* tryKey(token, key, algorithm)
+    if (payload !== undefined) return yield* decodeClaims(new TextDecoder().decode(payload))
+  }
+  return yield* unverified()
+}, Effect.mapError(unverified))
 
-  const payload = (token: string) =>
-    Effect.gen(function* () {
-      const jose = yield* Effect.promise(() => import("jose"))
-      for (const key of keys.keys) {
-        const material = publicKey(key, algorithm)
-        if (material === undefined) continue
-        const verified = yield* Effect.tryPromise(async () => {
-          const imported = await jose.importJWK(material, algorithm)
-          return (await jose.compactVerify(token, imported, { algorithms: [algorithm] })).payload
-        }).pipe(
-          Effect.catch((error) =>
-            Effect.as(
-              Effect.logWarning(
-                `failed to decode authorization token using ${key.kid ?? "a key without id"}: ${describeLine(error.cause)}`
-              ),
-              undefined
-            )
-          )
-        )
-        if (verified !== undefined) return new TextDecoder().decode(verified)
-      }
-      return yield* unverified()
-    })
+/** Tokens that one set of keys has signed, by their hash, with what they claim. */
+class Remembered {
+  readonly keys: JwkSet
+  // What is used moves to the younger half; the older one is forgotten when that is full.
+  private young = new Map<string, Claims>()
+  private old = new Map<string, Claims>()
 
-  return (token: string): Effect.Effect<Claims, E.Unauthorized> =>
-    Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      const id = hash("sha256", token, "base64")
-      const known = remembered.get(id)
-      remembered.delete(id)
-      const claims = known ?? (yield* Effect.mapError(Effect.flatMap(payload(token), decodeClaims), unverified))
-      if (expired(claims, now)) return yield* unverified()
-      remembered.set(id, claims) // the most recently used stands last
-      const [oldest] = remembered.keys()
-      if (remembered.size > rememberedTokens && oldest !== undefined) remembered.delete(oldest)
-      return claims
-    })
+  constructor(keys: JwkSet) {
+    this.keys = keys
+  }
+
+  get(id: string): Claims | undefined {
+    const known = this.young.get(id)
+    if (known !== undefined) return known
+    const older = this.old.get(id)
+    if (older !== undefined) this.set(id, older)
+    return older
+  }
+
+  set(id: string, claims: Claims): void {
+    if (this.young.size >= rememberedTokens / 2) {
+      this.old = this.young
+      this.young = new Map()
+    }
+    this.young.set(id, claims)
+  }
+
+  delete(id: string): void {
+    this.young.delete(id)
+    this.old.delete(id)
+  }
 }
 
 const permit = (claims: Claims, computeId: string | undefined): Effect.Effect<void, E.Unauthorized | E.Forbidden> => {
@@ -116,23 +135,26 @@ export const layerAuthorization = Layer.effect(
     const params = yield* Params
     // A stray INSTANCE_ID must not open the server: only together with lakebase mode.
     const isOpen = params.instanceId !== undefined && params.lakebaseMode
-    let keys: JwkSet | undefined
-    let verify = makeVerifier({ keys: [] })
+    let remembered = new Remembered({ keys: [] })
 
-    const check = (credential: string) =>
-      Effect.gen(function* () {
-        // "" stands for a missing header, another scheme, or a scheme alone.
-        if (credential === "" || !/^[\x20-\x7e]+$/u.test(credential)) {
-          return yield* new E.BadRequest({ message: "invalid authorization token" })
-        }
-        const state = yield* node.state
-        if (state.keys !== keys) {
-          keys = state.keys
-          verify = makeVerifier(keys)
-        }
-        const claims = yield* verify(credential)
-        yield* permit(claims, params.computeId)
-      })
+    const check = Effect.fnUntraced(function* (credential: string) {
+      // "" stands for a missing header, another scheme, or a scheme alone.
+      if (credential === "" || !/^[\x20-\x7e]+$/u.test(credential)) {
+        return yield* new E.BadRequest({ message: "invalid authorization token" })
+      }
+      const { keys } = yield* node.state
+      if (remembered.keys !== keys) remembered = new Remembered(keys)
+      const memory = remembered
+      const id = hash("sha256", credential, "base64")
+      const known = memory.get(id)
+      const claims = known ?? (yield* verify(keys, credential))
+      if (expired(claims, yield* Clock.currentTimeMillis)) {
+        memory.delete(id)
+        return yield* unverified()
+      }
+      if (known === undefined) memory.set(id, claims)
+      yield* permit(claims, params.computeId)
+    })
 
     return {
       bearer: (httpEffect, { credential }) =>

@@ -145,34 +145,47 @@ const spanAttributes = (request: HttpServerRequest.HttpServerRequest): Record<st
 const withoutBody = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse =>
   response.body._tag === "Empty" ? HttpServerResponse.setHeader(response, "content-length", "0") : response
 
-/** Wraps the routes of a server. Its own span replaces that of the library, whose attributes are other ones. */
+type Routes<Err, R> = Effect.Effect<HttpServerResponse.HttpServerResponse, Err, R>
+
+/** Asks the routes, between the two lines of the access log. A failure is a response too: it marks the span. */
+const logged = Effect.fnUntraced(function* <Err, R>(
+  request: HttpServerRequest.HttpServerRequest,
+  routes: Routes<Err, R>,
+  methods: MethodsOf
+) {
+  const start = yield* Clock.currentTimeMillis
+  yield* Effect.logInfo(`${request.method} ${request.url}`)
+  const plain = withPlainPath(request)
+  const response = yield* Effect.catchCause(
+    plain === request ? routes : Effect.provideService(routes, HttpServerRequest.HttpServerRequest, plain),
+    recover(request, methods)
+  )
+  const latency = (yield* Clock.currentTimeMillis) - start
+  yield* Effect.annotateLogs(Effect.logInfo(""), { code: response.status, latency })
+  yield* Effect.annotateCurrentSpan("http.response.status_code", response.status)
+  if (response.status < 500) return response
+  yield* Effect.annotateLogs(Effect.logError("response failed"), {
+    classification: `Status code: ${response.status} ${STATUS_CODES[response.status] ?? ""}`,
+    latency: `${latency} ms`
+  })
+  return yield* Effect.fail(response)
+})
+
+/**
+ * Wraps the routes of a server. Its own span replaces that of the library, whose attributes are other ones.
+ *
+ * Nothing here makes a generator function for a request: V8 would keep it, with all that it refers to, until the next
+ * full collection.
+ */
 export const edge =
   (methods: MethodsOf) =>
   <Err, R>(
-    routes: Effect.Effect<HttpServerResponse.HttpServerResponse, Err, R>
-  ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> =>
-    Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
+    routes: Routes<Err, R>
+  ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> => {
+    const reported = Effect.tap(routes, logFailure)
+    return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
       const id = request.headers["x-request-id"] ?? newRequestId()
-      const logged = Effect.gen(function* () {
-        const start = yield* Clock.currentTimeMillis
-        yield* Effect.logInfo(`${request.method} ${request.url}`)
-        const response = yield* Effect.provideService(
-          routes,
-          HttpServerRequest.HttpServerRequest,
-          withPlainPath(request)
-        ).pipe(Effect.tap(logFailure), Effect.catchCause(recover(request, methods)))
-        const latency = (yield* Clock.currentTimeMillis) - start
-        yield* Effect.annotateLogs(Effect.logInfo(""), { code: response.status, latency })
-        yield* Effect.annotateCurrentSpan("http.response.status_code", response.status)
-        if (response.status < 500) return response
-        yield* Effect.annotateLogs(Effect.logError("response failed"), {
-          classification: `Status code: ${response.status} ${STATUS_CODES[response.status] ?? ""}`,
-          latency: `${latency} ms`
-        })
-        return yield* Effect.fail(response) // marks the span
-      })
-      const response = yield* logged.pipe(
+      return logged(request, reported, methods).pipe(
         Effect.annotateLogs("request_id", id),
         Effect.withSpan(
           "HTTP",
@@ -183,7 +196,8 @@ export const edge =
           },
           { captureStackTrace: false }
         ),
-        Effect.catch((failed) => Effect.succeed(failed))
+        Effect.catch(Effect.succeed),
+        Effect.map((response) => HttpServerResponse.setHeader(withoutBody(response), "x-request-id", id))
       )
-      return HttpServerResponse.setHeader(withoutBody(response), "x-request-id", id)
     })
+  }

@@ -134,14 +134,15 @@ export const closeSoon = (socket: Duplex): void => {
 
 /** The connections of all listeners of one server, with the answers that are on their way. */
 const connections = () => {
-  const open = new Map<Duplex, Set<Http.ServerResponse>>()
+  // Lists: what a set has held keeps living with its older tables, if the collector has taken one for old.
+  const open = new Map<Duplex, Array<Http.ServerResponse>>()
   let draining = false
   let onEmpty = (): void => {}
 
   const refuse = (socket: Duplex, status: number, error: string): void => {
     if (closing.has(socket)) return // what else it sends is not looked at
-    const answered = [...(open.get(socket) ?? [])].some((response) => response.headersSent)
-    if (answered || !socket.writable) socket.destroy()
+    const answered = open.get(socket)?.some((response) => response.headersSent)
+    if (answered === true || !socket.writable) socket.destroy()
     else {
       socket.write(rawResponse(status, error))
       closeSoon(socket)
@@ -155,7 +156,7 @@ const connections = () => {
 
   const attach = (server: Http.Server, handler: Handler): void => {
     server.on("connection", (socket) => {
-      open.set(socket, new Set())
+      open.set(socket, [])
       socket.once("close", () => {
         open.delete(socket)
         if (open.size === 0) onEmpty()
@@ -163,10 +164,10 @@ const connections = () => {
     })
     const onRequest: Handler = (request, response) => {
       const answers = open.get(request.socket)
-      answers?.add(response)
+      answers?.push(response)
       response.once("close", () => {
-        answers?.delete(response)
-        if (draining && answers?.size === 0) closeSoon(request.socket)
+        answers?.splice(answers.indexOf(response), 1)
+        if (draining && answers?.length === 0) closeSoon(request.socket)
       })
       if (draining) announceClose(response)
       handler(request, response)
@@ -190,7 +191,7 @@ const connections = () => {
   const startDraining = Effect.sync(() => {
     draining = true
     for (const [socket, answers] of open) {
-      if (answers.size === 0) socket.destroy()
+      if (answers.length === 0) socket.destroy()
       else for (const response of answers) announceClose(response)
     }
   })

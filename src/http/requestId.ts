@@ -3,7 +3,14 @@
  * would cost 5 ms of the first answer.
  */
 export const newRequestId = (): string =>
-  "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".replace(/[xy]/gu, (digit) => {
-    const random = Math.floor(Math.random() * 16)
-    return (digit === "x" ? random : (random & 3) | 8).toString(16)
-  })
+  `${hex(word())}-${pair()}-4${hex(word(), 3)}-${variants[word() & 3]}${hex(word(), 3)}-${pair()}${hex(word())}`
+
+const variants = "89ab"
+
+/** 32 random bits. */
+const word = (): number => Math.floor(Math.random() * 0x1_0000_0000)
+
+/** The lowest digits of a number. */
+const hex = (bits: number, digits = 8): string => bits.toString(16).padStart(8, "0").slice(-digits)
+
+const pair = (): string => hex(word(), 4)
