@@ -2,16 +2,18 @@
  * Makes `dist`: one bundle of the program, with what is rare in files of its own, and its compile cache.
  *
  *     dist/compute_ctl.mjs   entry: switches the compile cache on, loads lib/main.mjs
- *     dist/lib/              the program, chunks that are loaded when they are needed, source maps, the cache
+ *     dist/lib/              the program, chunks that are loaded when they are needed, source maps, the cache, and what
+ *                            GET /openapi.json and GET /docs answer
  *     dist/modules/          what other programs import, see declarations.ts
  *
  * A bundle is finished beside the old one and then takes its place, so that a broken build leaves the old one alone.
  */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { basename, join } from "node:path"
 import { bundle } from "./bundle.ts"
 import { declarations } from "./declarations.ts"
-import { dist, hashFile, inputsHash } from "./inputs.ts"
+import { dist, hashFile, inputsHash, root } from "./inputs.ts"
+import * as OpenApi from "./openapi.ts"
 import { warm } from "./warm.ts"
 
 /** Not cached itself, so it does nothing else. `portable`: the cache survives another user and another place. */
@@ -47,6 +49,10 @@ export const build = async (): Promise<void> => {
   try {
     const [bytes] = await Promise.all([bundle(join(staging, "lib")), declarations(join(staging, "modules"))])
     writeFileSync(join(staging, "compute_ctl.mjs"), entry)
+    OpenApi.update()
+    for (const document of [OpenApi.file, join(root, "src/http/docs/docs.html")]) {
+      copyFileSync(document, join(staging, "lib", basename(document)))
+    }
     const warmed = await warm(staging)
     rmSync(hashFile, { force: true })
     publish(staging)

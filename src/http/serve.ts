@@ -22,6 +22,7 @@ import { InternalApi, PlainInternalApi } from "./api/InternalApi.ts"
 import { layerAuthorization } from "./authorize.ts"
 import { edge, type MethodsOf, methodsOf, routerConfig } from "./edge.ts"
 import { layerDatabase } from "./handlers/Database.ts"
+import { layerDocs } from "./handlers/Docs.ts"
 import { layerControl, layerLfc } from "./handlers/External.ts"
 import { layerExtensions, layerFailpoints, layerGrants, layerRefresh } from "./handlers/Internal.ts"
 import { layerHealth, layerMetrics } from "./handlers/Observation.ts"
@@ -33,6 +34,7 @@ const drain = Duration.millis(800)
 
 const External = HttpApiBuilder.layer(ExternalApi).pipe(
   Layer.provide([layerControl, layerLfc, layerDatabase, layerMetrics, layerHealth]),
+  Layer.provide(layerDocs),
   Layer.provide([layerAuthorization, layerDecoding, layerJsonBody, HttpServer.layerServices])
 )
 

@@ -23,6 +23,7 @@ import { Metrics } from "../../src/layers/Metrics.ts"
 import * as Owner from "../../src/layers/Owner.ts"
 import { Params } from "../../src/layers/Params.ts"
 import { Sql } from "../../src/layers/Sql.ts"
+import { ours, record } from "../support/exchanges.ts"
 
 export const computeId = "ep-test"
 export const startTime = Date.parse("2026-11-21T08:49:07.987Z")
@@ -143,7 +144,9 @@ export const request = (port: number, what: string, call: Call = {}): Promise<Re
         response.on("error", reject)
         response.on("end", () => {
           const text = Buffer.concat(chunks).toString()
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json: parsed(text) })
+          const reply = { status: response.statusCode ?? 0, headers: response.headers, text, json: parsed(text) }
+          record(port, what, reply)
+          resolve(reply)
         })
       }
     )
@@ -234,8 +237,12 @@ export const start = async (options: NodeOptions = {}) => {
   await fire(...(options.events ?? []))
   const external = portOf(servers.external)
   const internal = portOf(servers.internal)
+  const strangers = [ours(external, "external"), ours(internal, "internal")]
   let closing: Promise<void> | undefined
-  const close = (): Promise<void> => (closing ??= Effect.runPromise(Scope.close(scope, Exit.void)))
+  const close = (): Promise<void> =>
+    (closing ??= Effect.runPromise(Scope.close(scope, Exit.void)).finally(() => {
+      for (const stranger of strangers) stranger()
+    }))
   const authorized = (call: Call): Call => ({
     ...call,
     headers: { authorization: `Bearer ${ownToken}`, ...call.headers }

@@ -27,7 +27,9 @@ describe("paths and methods", () => {
       "GET /insights",
       "GET /hadron_liveness_probe",
       "GET /healthz",
-      "GET /readyz"
+      "GET /readyz",
+      "GET /openapi.json",
+      "GET /docs"
     ]
     const internal = ["POST /extension_server/x", "POST /extensions", "POST /grants", "POST /refresh_configuration"]
     for (const what of external) {

@@ -11,6 +11,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as PgWire from "../../src/layers/PgWire.ts"
+import { ours } from "./exchanges.ts"
 import { type Call, type Reply, request } from "./http.ts"
 
 export const program = join(import.meta.dirname, "../../bin/compute_ctl")
@@ -130,6 +131,13 @@ export const start = Effect.fnUntraced(function* (options: ComputeOptions) {
   const exited = Deferred.makeUnsafe<Ended>()
   const closed = Deferred.makeUnsafe<void>()
   let ended: Ended | undefined
+  yield* Effect.acquireRelease(
+    Effect.sync(() => [ours(options.externalPort, "external"), ours(options.internalPort, "internal")]),
+    (strangers) =>
+      Effect.sync(() => {
+        for (const stranger of strangers) stranger()
+      })
+  )
   const child = yield* Effect.acquireRelease(
     Effect.sync(() => {
       const settings: SpawnOptionsWithStdioTuple<"ignore", "pipe", "pipe"> = {

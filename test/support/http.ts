@@ -1,6 +1,7 @@
 /** HTTP as it is on the wire: one connection a request, nothing decoded but JSON. */
 import * as Http from "node:http"
 import * as Effect from "effect/Effect"
+import { record } from "./exchanges.ts"
 
 export interface Reply {
   readonly status: number
@@ -55,7 +56,9 @@ export const send = (port: number, what: string, call: Call, signal: AbortSignal
         response.on("error", reject)
         response.on("end", () => {
           const text = Buffer.concat(chunks).toString()
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json: parsed(text) })
+          const reply = { status: response.statusCode ?? 0, headers: response.headers, text, json: parsed(text) }
+          record(port, what, reply)
+          resolve(reply)
         })
       }
     )

@@ -11,6 +11,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { ConfigurationRequest, PromoteConfig } from "../../domain/ComputeConfig.ts"
 import { ComputeMetrics } from "../../domain/ComputeMetrics.ts"
+import { DocsGroup } from "./DocsGroup.ts"
 import * as E from "./Errors.ts"
 import { Authorization, Decoding, JsonBody } from "./Middleware.ts"
 import * as S from "./Schemas.ts"
@@ -142,4 +143,5 @@ export class HealthGroup extends HttpApiGroup.make("health").add(
 
 export class ExternalApi extends HttpApi.make("external")
   .add(ControlGroup, LfcGroup, DatabaseGroup, MetricsGroup, HealthGroup)
+  .add(DocsGroup)
   .annotate(OpenApi.Title, "compute_ctl, external server") {}
