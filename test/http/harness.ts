@@ -180,6 +180,8 @@ export interface NodeOptions {
   readonly log?: (line: string) => void
   /** What the loops of the process do; there are none otherwise. */
   readonly loops?: ReturnType<typeof Loops.make>
+  /** What else holds for everything that runs in the node. */
+  readonly references?: Layer.Layer<never>
 }
 
 /** Path of events to a status. */
@@ -217,7 +219,7 @@ const layerOf = (options: NodeOptions) => {
       Metrics.layer("latest"),
       Layer.succeed(Params, { ...params, ...options.params })
     ]),
-    Layer.provideMerge(capture)
+    Layer.provideMerge([capture, options.references ?? Layer.empty])
   )
 }
 
