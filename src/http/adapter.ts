@@ -9,6 +9,7 @@ import * as NodeHttpIncomingMessage from "@effect/platform-node/NodeHttpIncoming
 import { MaxBytesError } from "@effect/platform-node/NodeStream"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Cookies from "effect/http/Cookies"
@@ -26,6 +27,8 @@ import { closeSoon, type Handler } from "./listen.ts"
 
 /** What of a body nobody wanted is taken from a client, so that its connection can go on. */
 const drainLimitBytes = 256 * 1024
+/** How long a client may take nothing of a stream before the connection is given up. */
+const stallMillis = 60_000
 
 interface Overrides {
   readonly url?: string | undefined
@@ -142,21 +145,30 @@ const takeRest = (request: Http.IncomingMessage): void => {
 
 const writeStream = (
   response: Http.ServerResponse,
-  body: Stream.Stream<Uint8Array, unknown>
+  body: Stream.Stream<Uint8Array, unknown>,
+  patience: Duration.Input
 ): Effect.Effect<unknown, unknown> => {
   const drained = Latch.makeUnsafe()
   response.on("drain", () => drained.openUnsafe())
+  const taken = Effect.timeoutOrElse(drained.await, {
+    duration: patience,
+    orElse: () => Effect.fail(new Error("the client takes nothing of it"))
+  })
   return Stream.runForEach(body, (chunk) => {
     if (response.write(chunk)) return Effect.void
     drained.closeUnsafe()
-    return drained.await
+    return taken
   }).pipe(Effect.interruptible, Effect.andThen(Effect.sync(() => response.end())))
 }
+
+/** Head and text go out as one UTF-8 string: bytes of a header that are no ASCII would become others. */
+const canBeText = (headers: Headers.Headers): boolean => !/[^\x00-\x7f]/u.test(headers["x-request-id"] ?? "")
 
 const write = (
   response: Http.ServerResponse,
   { body, headers, status }: HttpServerResponse.HttpServerResponse,
-  isHead: boolean
+  isHead: boolean,
+  patience: Duration.Input
 ): Effect.Effect<unknown, unknown> => {
   response.writeHead(status, headers)
   if (isHead) return Effect.sync(() => response.end())
@@ -164,9 +176,9 @@ const write = (
     case "Empty":
       return Effect.sync(() => response.end())
     case "Uint8Array":
-      return Effect.sync(() => response.end(body.text ?? body.body))
+      return Effect.sync(() => response.end(canBeText(headers) ? (body.text ?? body.body) : body.body))
     case "Stream":
-      return writeStream(response, body.stream)
+      return writeStream(response, body.stream, patience)
     case "Raw":
     case "FormData":
       return Effect.die(new Error(`no endpoint answers with a body of this kind: ${body._tag}`))
@@ -174,20 +186,19 @@ const write = (
 }
 
 /** A partial answer must not look complete: what goes wrong breaks the connection. */
-const send = (
-  request: HttpServerRequest.HttpServerRequest,
-  answer: HttpServerResponse.HttpServerResponse
-): Effect.Effect<void> =>
-  request instanceof ServerRequest && !request.response.destroyed
-    ? Effect.suspend(() => write(request.response, answer, request.method === "HEAD")).pipe(
-        Effect.catchCause((cause) =>
-          Effect.andThen(
-            Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("the answer broke off", cause),
-            Effect.sync(() => request.response.destroy())
+const send =
+  (patience: Duration.Input) =>
+  (request: HttpServerRequest.HttpServerRequest, answer: HttpServerResponse.HttpServerResponse): Effect.Effect<void> =>
+    request instanceof ServerRequest && !request.response.destroyed
+      ? Effect.suspend(() => write(request.response, answer, request.method === "HEAD", patience)).pipe(
+          Effect.catchCause((cause) =>
+            Effect.andThen(
+              Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("the answer broke off", cause),
+              Effect.sync(() => request.response.destroy())
+            )
           )
         )
-      )
-    : Effect.void
+      : Effect.void
 
 /** What a server runs for each request. */
 export type App = Effect.Effect<
@@ -196,9 +207,17 @@ export type App = Effect.Effect<
   HttpServerRequest.HttpServerRequest | Scope.Scope
 >
 
-/** Each request is a fiber in `requests`, interrupted when its client leaves. */
-export const makeHandler = (app: App, requests: Scope.Scope): Effect.Effect<Handler> => {
-  const handled = HttpEffect.toHandled(app, send)
+/**
+ * Each request is a fiber in `requests`, interrupted when its client leaves.
+ *
+ * @param patience how long a client may take nothing of a stream
+ */
+export const makeHandler = (
+  app: App,
+  requests: Scope.Scope,
+  patience: Duration.Input = stallMillis
+): Effect.Effect<Handler> => {
+  const handled = HttpEffect.toHandled(app, send(patience))
   return Effect.contextWith((context: Context.Context<never>) =>
     Effect.succeed((source, response) => {
       const request = new ServerRequest(source, response)

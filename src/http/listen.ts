@@ -17,6 +17,8 @@ import { newRequestId } from "./requestId.ts"
 const defaultRequestTimeoutMillis = 30_000
 /** Longer than the pools of usual clients keep a connection, so that they close first. */
 const keepAliveMillis = 75_000
+/** Silence after which the system asks a peer whether it is still there: somebody who waits for an answer sends nothing. */
+const probeMillis = 60_000
 /** For handlers that the end of the drain has interrupted. */
 const lastWords = Duration.millis(150)
 /** For a client to read our last answer before the connection is torn down. */
@@ -249,6 +251,8 @@ export const listen = (options: ListenOptions): Effect.Effect<ReadonlyArray<Addr
         headersTimeout: requestTimeout,
         connectionsCheckingInterval: requestTimeout / 10,
         keepAliveTimeout: keepAliveMillis,
+        keepAlive: true,
+        keepAliveInitialDelay: probeMillis,
         requireHostHeader: false
       })
       all.attach(server, handler)

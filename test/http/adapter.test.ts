@@ -9,14 +9,14 @@ import { listen } from "../../src/http/listen.ts"
 import { raw, request } from "./harness.ts"
 
 /** Serves one effect for as long as `use` takes. */
-const serving = (app: App, use: (port: number) => Promise<unknown>): Promise<void> =>
+const serving = (app: App, use: (port: number) => Promise<unknown>, patience?: "100 millis"): Promise<void> =>
   Effect.gen(function* () {
     const [address] = yield* listen({
       name: "test",
       bind: { _tag: "Host", host: "127.0.0.1" },
       port: 0,
       drain: "1 second",
-      handler: (scope) => makeHandler(app, scope)
+      handler: (scope) => makeHandler(app, scope, patience)
     })
     yield* Effect.promise(() => use(address?.port ?? 0))
   }).pipe(Effect.scoped, Effect.runPromise)
@@ -65,6 +65,25 @@ describe("answers as streams", () => {
       await expect(asked).rejects.toThrow()
       await expect.poll(() => released).toBe(true)
     })
+  })
+
+  it("are given up when the client takes nothing of them", async () => {
+    const released = Promise.withResolvers<void>()
+    const held = Effect.acquireRelease(Effect.void, () => Effect.sync(() => released.resolve()))
+    const endless = HttpServerResponse.stream(Stream.forever(Stream.succeed(chunk)))
+    await serving(
+      Effect.as(held, endless),
+      async (port) => {
+        const response = await new Promise<Http.IncomingMessage>((resolve) => {
+          Http.get({ port, agent: false }, resolve)
+        })
+        const broken = new Promise((resolve) => response.once("error", resolve))
+        await released.promise
+        response.resume()
+        await broken
+      },
+      "100 millis"
+    )
   })
 
   it("are not begun for HEAD", async () => {

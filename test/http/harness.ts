@@ -84,7 +84,7 @@ export const jwkOf = (key: KeyObject, more: Partial<OctetKey> = {}): OctetKey =>
 export const token = (
   key: KeyObject,
   claims: unknown,
-  header: { readonly alg: string; readonly kid?: string } = { alg: "EdDSA" }
+  header: { readonly alg: string; readonly [name: string]: unknown } = { alg: "EdDSA" }
 ): string => {
   const text = typeof claims === "string" ? claims : JSON.stringify(claims)
   const signed = `${base64url(JSON.stringify(header))}.${base64url(text)}`

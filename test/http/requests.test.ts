@@ -1,4 +1,5 @@
 import * as Net from "node:net"
+import { gzipSync } from "node:zlib"
 import { describe, expect, it } from "@effect/vitest"
 import {
   type Call,
@@ -82,6 +83,24 @@ describe.each(routes)("body of %s %s", (server, what, good) => {
     await using node = await start({ events: eventsTo.failed })
     const reply = await node[server](what, jsonBody(`\ufeff${JSON.stringify({ ...good, unknown: [1] })}`))
     expect(reply.status).toBe(412)
+  })
+})
+
+describe("encoding of a body", () => {
+  const text = JSON.stringify(configuration)
+
+  it.each([
+    ["compressed", gzipSync(text), { "content-encoding": "gzip" }],
+    ["UTF-16", Buffer.from(text, "utf16le"), { "content-type": "application/json; charset=utf-16" }],
+    ["Latin 1", Buffer.from('{"spec":"\xe4"}', "latin1"), { "content-type": "application/json; charset=iso-8859-1" }]
+  ])("%s is 400, and changes nothing", async (_name, body, headers) => {
+    await using node = await start()
+    const reply = await node.external("POST /configure", {
+      body,
+      headers: { "content-type": "application/json", ...headers }
+    })
+    expect([reply.status, reply.json]).toEqual([400, { error: expect.stringMatching(`^${parseError}`) }])
+    expect((await node.external("GET /status")).json).toMatchObject({ status: "empty", tenant: null })
   })
 })
 

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { listen } from "../../src/http/listen.ts"
 import { configuration, eventsTo, jsonBody, ownToken, raw, request, start } from "./harness.ts"
+import { repliesIn } from "./wire.ts"
 
 const authorization = `authorization: Bearer ${ownToken}\r\n`
 
@@ -137,6 +138,33 @@ describe("broken clients", () => {
     ["a method that does not exist", "FLY / HTTP/1.1\r\nhost: x\r\n\r\n", 400, "malformed request"],
     ["a header without a name", "GET /metrics HTTP/1.1\r\n: x\r\n\r\n", 400, "malformed request"],
     ["two lengths", "POST /x HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "malformed request"],
+    ["a length that is none", "POST /x HTTP/1.1\r\ncontent-length: 1x\r\n\r\n", 400, "malformed request"],
+    [
+      "a length and chunks",
+      "POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+      400,
+      "malformed request"
+    ],
+    [
+      "an encoding of transfer that nobody knows",
+      "POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, gzip\r\n\r\n",
+      400,
+      "malformed request"
+    ],
+    ["a control character in a header", "GET /metrics HTTP/1.1\r\nx: a\x00b\r\n\r\n", 400, "malformed request"],
+    ["a header over two lines", "GET /metrics HTTP/1.1\r\nx: a\r\n b\r\n\r\n", 400, "malformed request"],
+    ["a blank in front of the colon", "GET /metrics HTTP/1.1\r\nx : a\r\n\r\n", 400, "malformed request"],
+    ["lines without a return", "GET /metrics HTTP/1.1\nhost: x\n\n", 400, "malformed request"],
+    ["HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed request"],
+    ["a target that is none", "GET metrics HTTP/1.1\r\n\r\n", 400, "malformed request"],
+    ["a TLS client", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed request"],
+    ["too long a target", `GET /${"y".repeat(40_000)} HTTP/1.1\r\n\r\n`, 431, "request header fields too large"],
+    [
+      "too much behind a chunk",
+      `POST /configure HTTP/1.1\r\n${authorization}content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1;${"y".repeat(40_000)}\r\nx\r\n`,
+      413,
+      "chunk extensions too large"
+    ],
     [
       "a head without end",
       `GET / HTTP/1.1\r\nx: ${"y".repeat(40_000)}\r\n\r\n`,
@@ -166,6 +194,86 @@ describe("broken clients", () => {
     expect((await node.external("GET /status")).json).toMatchObject({ status: "empty" })
   })
 
+  it("a body that ends too early ends its request, and changes nothing", async () => {
+    await using node = await start()
+    const body = JSON.stringify(configuration)
+    const answer = await raw(
+      node.externalPort,
+      `POST /configure HTTP/1.1\r\nhost: x\r\n${authorization}content-type: application/json\r\ncontent-length: ${body.length + 1}\r\n\r\n${body}`,
+      true
+    )
+    for (const { status, text } of repliesIn(answer, "POST")) {
+      expect([status, JSON.parse(text)]).toEqual([400, { error: "malformed request" }])
+    }
+    expect((await node.external("GET /status")).json).toMatchObject({ status: "empty", tenant: null })
+  })
+
+  it("requests that come together are answered in their order, each with its id", async () => {
+    await using node = await start()
+    const get = (path: string, id: string, more = "") =>
+      `GET ${path} HTTP/1.1\r\nhost: x\r\nx-request-id: ${id}\r\n${authorization}${more}\r\n`
+    const answer = await raw(
+      node.externalPort,
+      [
+        get("/status", "a"),
+        get("/nope", "b"),
+        get("/metrics", "c"),
+        get("/lfc/offload", "d", "connection: close\r\n")
+      ].join("")
+    )
+    const replies = repliesIn(answer, "GET")
+    expect(replies.map(({ headers, status }) => [headers["x-request-id"], status])).toEqual([
+      ["a", 200],
+      ["b", 404],
+      ["c", 200],
+      ["d", 200]
+    ])
+  })
+
+  it("what comes behind a broken request is not looked at", async () => {
+    await using node = await start()
+    const answer = await raw(
+      node.externalPort,
+      `GET /metrics HTTP/1.1\r\n: x\r\n\r\nPOST /terminate HTTP/1.1\r\nhost: x\r\n${authorization}\r\n`
+    )
+    expect(repliesIn(answer, "GET").map(({ status }) => status)).toEqual([400])
+    expect((await node.external("GET /status")).json).toMatchObject({ status: "empty" })
+  })
+
+  it("a header twice: the first token counts, other values are joined or the first", async () => {
+    await using node = await start()
+    const ask = async (...lines: ReadonlyArray<string>) =>
+      repliesIn(
+        await raw(
+          node.externalPort,
+          `GET /status HTTP/1.1\r\nhost: x\r\nhost: y\r\nconnection: close\r\n${lines.join("\r\n")}\r\n\r\n`
+        ),
+        "GET"
+      )[0]
+    const good = `authorization: Bearer ${ownToken}`
+    expect((await ask(good, "authorization: Bearer no.good.token"))?.status).toBe(200)
+    expect((await ask("authorization: Bearer no.good.token", good))?.status).toBe(401)
+    expect((await ask(good, "x-request-id: a", "x-request-id: b"))?.headers["x-request-id"]).toBe("a, b")
+  })
+
+  it("many headers are borne, and a request id of bytes that are no text", async () => {
+    await using node = await start()
+    const many = Array.from({ length: 500 }, (_, index) => `h${index}: 1\r\n`).join("")
+    const [reply] = repliesIn(
+      await raw(node.externalPort, `GET /status HTTP/1.1\r\n${many}${authorization}connection: close\r\n\r\n`),
+      "GET"
+    )
+    expect(reply?.status).toBe(200)
+    const [odd] = repliesIn(
+      await raw(
+        node.externalPort,
+        Buffer.from("GET /metrics HTTP/1.1\r\nx-request-id: \xe4\xff\r\nconnection: close\r\n\r\n", "latin1")
+      ),
+      "GET"
+    )
+    expect([odd?.status, odd?.headers["x-request-id"]]).toEqual([200, "\xe4\xff"])
+  })
+
   it("a client that goes away in the middle of its body changes nothing", async () => {
     await using node = await start()
     await raw(
@@ -185,6 +293,8 @@ describe("broken clients", () => {
     expect(answer).toMatch(/^HTTP\/1\.1 200 /u)
     const old = await raw(node.externalPort, "GET /metrics HTTP/1.0\r\n\r\n")
     expect(old).toMatch(/^HTTP\/1\.1 200 /u)
+    expect(old).toMatch(/\r\nconnection: close\r\n/iu)
+    expect(old).not.toMatch(/\r\ntransfer-encoding:/iu)
   })
 
   it("a client that waits for 100 Continue gets it", async () => {
@@ -242,6 +352,28 @@ describe("slow clients", () => {
       expect(answer).toContain(JSON.stringify({ error: "request timed out" }))
     })
   })
+})
+
+describe("a client that sends a byte now and then", () => {
+  const dripping = (head: string, drip: string) =>
+    listening({ requestTimeoutMillis: 300 }, async (port) => {
+      const socket = await connect(port)
+      let received = ""
+      socket.on("data", (chunk) => {
+        received += chunk.toString()
+      })
+      socket.write(head)
+      const timer = setInterval(() => socket.write(drip), 20)
+      await closed(socket)
+      clearInterval(timer)
+      const [reply] = repliesIn(received, "POST")
+      expect([reply?.status, reply?.text]).toEqual([408, JSON.stringify({ error: "request timed out" })])
+    })
+
+  it("gets 408 while it still sends headers", () => dripping("GET /metrics HTTP/1.1\r\n", "a: b\r\n"))
+
+  it("gets 408 while it still sends its body", () =>
+    dripping("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", " "))
 })
 
 describe("the end of the servers", () => {
