@@ -18,7 +18,7 @@ const parse = (text: string): Answer | undefined => {
 
 /**
  * @param what method and path: `GET /status`
- * @param json body
+ * @param json text of the body
  */
 export const ask = (port: number, what: string, token?: string, json = ""): Effect.Effect<Answer, BenchFailed> =>
   Effect.callback((resume) => {
@@ -35,9 +35,8 @@ export const ask = (port: number, what: string, token?: string, json = ""): Effe
     })
     const authorization = token === undefined ? "" : `authorization: Bearer ${token}\r\n`
     const type = json === "" ? "" : "content-type: application/json\r\n"
-    socket.write(
-      `${what} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(json)}\r\n${type}${authorization}\r\n${json}`
-    )
+    const head = `${what} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n${type}content-length: ${Buffer.byteLength(json)}\r\n`
+    socket.write(`${head}${authorization}\r\n${json}`)
     return Effect.sync(() => socket.destroy())
   })
 

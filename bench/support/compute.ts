@@ -19,19 +19,19 @@ const launcher = join(root, "bin/compute_ctl")
 /** Nothing of the caller's environment may decide what is measured. */
 const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", LC_ALL: "C.UTF-8" }
 
-/** Signals take Postgres down, too. */
+/** The process with its log as a pipe. Signals take Postgres down, too. */
+export const launchBare = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
+  start(launcher, args, { env: { ...environment, ...env }, stdio: ["ignore", "ignore", "pipe"] }, [
+    ["SIGTERM", "30 seconds"],
+    ["SIGTERM", "10 seconds"],
+    ["SIGTERM", "10 seconds"]
+  ])
+
 const launch = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
-  Effect.map(
-    start(launcher, args, { env: { ...environment, ...env }, stdio: ["ignore", "ignore", "pipe"] }, [
-      ["SIGTERM", "30 seconds"],
-      ["SIGTERM", "10 seconds"],
-      ["SIGTERM", "10 seconds"]
-    ]),
-    (process) => ({ process, log: lines(process.child.stderr) })
-  )
+  Effect.map(launchBare(args, env), (process) => ({ process, log: lines(process.child.stderr) }))
 
 /** Memory of a process in MiB: `VmRSS` now, `VmHWM` the most so far. */
-const memory = ({ pid }: Process, name: "VmRSS" | "VmHWM"): number => {
+export const memory = ({ pid }: Process, name: "VmRSS" | "VmHWM"): number => {
   const kib = new RegExp(`^${name}:\\s+(\\d+) kB`, "mu").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]
   return Number(kib) / 1024
 }
@@ -64,15 +64,15 @@ const ended = (process: Process, log: ReturnType<typeof lines>) =>
     fail(`compute_ctl ended with ${signal ?? `code ${code}`}:\n${log.tail()}`)
   )
 
-const cleanExit = (exited: Effect.Effect<Exited>): Effect.Effect<Exited, BenchFailed> =>
+export const cleanExit = (exited: Effect.Effect<Exited>): Effect.Effect<Exited, BenchFailed> =>
   exited.pipe(
     within(exitLimit, "compute_ctl did not end"),
     Effect.tap(({ code, signal }) => (code === 0 ? Effect.void : fail(`compute_ctl ended with ${signal ?? code}`)))
   )
 
-const ports = Effect.all([Effect.promise(freePort), Effect.promise(freePort), Effect.promise(freePort)])
+export const ports = Effect.all([Effect.promise(freePort), Effect.promise(freePort), Effect.promise(freePort)])
 
-const nodeArguments = (options: {
+export const nodeArguments = (options: {
   readonly pgdata: string
   readonly postgres: string
   readonly ports: readonly [postgres: number, external: number, internal: number]

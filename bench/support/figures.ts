@@ -1,11 +1,11 @@
 /** Samples by figure, and how they are shown. */
 
-export type Unit = "ms" | "MiB" | "bytes" | "ratio" | ""
+export type Unit = "ms" | "MiB" | "bytes" | "ratio" | "1/s" | ""
 
 export interface Figure {
   readonly label: string
   readonly unit: Unit
-  /** What it is wanted to stay below. */
+  /** What it is wanted to stay below; a rate, above. */
   readonly aim: number | undefined
   readonly samples: Array<number>
 }
@@ -25,7 +25,9 @@ export const summarize = (samples: ReadonlyArray<number>): Summary => {
 }
 
 const digits = (unit: Unit, value: number): string =>
-  unit === "bytes" || unit === "" ? String(Math.round(value)) : value.toFixed(unit === "ratio" ? 2 : 1)
+  unit === "bytes" || unit === "1/s" || unit === ""
+    ? String(Math.round(value))
+    : value.toFixed(unit === "ratio" ? 2 : 1)
 
 const cells = ({ aim, label, samples, unit }: Figure): ReadonlyArray<string> => {
   const { max, median, min } = summarize(samples)
@@ -34,7 +36,7 @@ const cells = ({ aim, label, samples, unit }: Figure): ReadonlyArray<string> => 
     digits(unit, median),
     min === max ? "" : `(${digits(unit, min)}–${digits(unit, max)})`,
     unit === "ratio" ? "" : unit,
-    aim === undefined ? "" : `aim < ${aim}`
+    aim === undefined ? "" : `aim ${unit === "1/s" ? ">" : "<"} ${aim}`
   ]
 }
 

@@ -53,3 +53,30 @@ export const emptyCompute = "bench-empty"
 
 /** The compute whose configuration the control plane serves. */
 export const attachedCompute = "bench"
+
+/** One measurement of the load process. */
+export const LoadRequest = Schema.Struct({
+  port: Schema.Number,
+  path: Schema.String,
+  token: Schema.String,
+  connections: Schema.Number,
+  /** Ends after so many requests, after so many seconds, or when it is told to stop. */
+  requests: Schema.optionalKey(Schema.Number),
+  seconds: Schema.optionalKey(Schema.Number),
+  /** Requests a second; as many as there are answers without it. */
+  rate: Schema.optionalKey(Schema.Number)
+})
+export type LoadRequest = typeof LoadRequest.Type
+
+/** Times in milliseconds. */
+export const LoadReport = Schema.Struct({
+  requests: Schema.Number,
+  seconds: Schema.Number,
+  p50: Schema.Number,
+  p99: Schema.Number,
+  max: Schema.Number
+})
+export type LoadReport = typeof LoadReport.Type
+
+/** Sent in the place of a report. */
+export const LoadFailed = Schema.Struct({ failed: Schema.String })
