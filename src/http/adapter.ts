@@ -208,6 +208,13 @@ export type App = Effect.Effect<
 >
 
 /**
+ * What a request begins with: loggers, clock, tracer. The routes have their services from where they were made, and the
+ * library copies all of what is here for each request; with room for what a request adds there is one copy only.
+ */
+const settingsOf = (context: Context.Context<never>): Context.Context<never> =>
+  Context.makeUnsafe(new Map([...context.mapUnsafe].filter(([key]) => !key.startsWith("compute/"))), { maxDepth: 16 })
+
+/**
  * Each request is a fiber in `requests`, interrupted when its client leaves.
  *
  * @param patience how long a client may take nothing of a stream
@@ -218,15 +225,16 @@ export const makeHandler = (
   patience: Duration.Input = stallMillis
 ): Effect.Effect<Handler> => {
   const handled = HttpEffect.toHandled(app, send(patience))
-  return Effect.contextWith((context: Context.Context<never>) =>
-    Effect.succeed((source, response) => {
+  return Effect.contextWith((context: Context.Context<never>) => {
+    const base = settingsOf(context)
+    return Effect.succeed((source, response) => {
       const request = new ServerRequest(source, response)
       response.once("finish", () => takeRest(source))
-      const run = Effect.runForkWith(Context.add(context, HttpServerRequest.HttpServerRequest, request))
+      const run = Effect.runForkWith(Context.add(base, HttpServerRequest.HttpServerRequest, request))
       const fiber = Fiber.runIn(run(handled), requests)
       response.once("close", () => {
         if (!response.writableEnded) fiber.interruptUnsafe(undefined, ClientAbort.annotation)
       })
     })
-  )
+  })
 }

@@ -185,6 +185,8 @@ export const edge =
     const reported = Effect.tap(routes, logFailure)
     return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
       const id = request.headers["x-request-id"] ?? newRequestId()
+      const identified = (response: HttpServerResponse.HttpServerResponse) =>
+        HttpServerResponse.setHeader(withoutBody(response), "x-request-id", id)
       return logged(request, reported, methods).pipe(
         Effect.annotateLogs("request_id", id),
         Effect.withSpan(
@@ -196,8 +198,7 @@ export const edge =
           },
           { captureStackTrace: false }
         ),
-        Effect.catch(Effect.succeed),
-        Effect.map((response) => HttpServerResponse.setHeader(withoutBody(response), "x-request-id", id))
+        Effect.match({ onFailure: identified, onSuccess: identified })
       )
     })
   }

@@ -129,7 +129,7 @@ const timestamp = (nanos: bigint): string => {
     second = now
     secondText = new Date(now * 1000).toISOString().slice(0, 20)
   }
-  return `${secondText}${String(micros - now * 1_000_000).padStart(6, "0")}Z`
+  return `${secondText}${String(micros - now * 1_000_000 + 1_000_000).slice(1)}Z`
 }
 
 const format = (options: Logger.Options<unknown>, annotations: Readonly<Record<string, unknown>>): string => {
