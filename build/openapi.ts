@@ -85,7 +85,7 @@ const pathsOf = ({ paths }: OpenApi.OpenAPISpec, more: object) =>
   Object.entries(paths).map(([path, item]) => {
     const operations = Object.entries(item).map(([method, operation]) => [
       method,
-      { ...operation, responses: { ...("responses" in operation ? operation.responses : {}), default: anyError } }
+      { ...operation, responses: { default: anyError, ...("responses" in operation ? operation.responses : {}) } }
     ])
     return [path, { ...more, ...Object.fromEntries(operations) }] as const
   })

@@ -27,6 +27,10 @@ describe("an answer that openapi.json promises is no problem", () => {
     ],
     ["what is called JSON and is none", exchange("GET /database_schema?database=a", 200, "-- PostgreSQL")],
     ["without a body", exchange("POST /lfc/offload", 202, "", { headers: { "x-request-id": "a" } })],
+    [
+      "of another service that is asked",
+      exchange("GET /autoscaling_metrics", 503, "not yet", { headers: { ...json, "content-type": "text/plain" } })
+    ],
     ["to HEAD", exchange("HEAD /status", 200, "")],
     ["an error to HEAD", exchange("HEAD /status", 401, "")],
     ["no such path", exchange("GET /nope", 404, { error: "" })],

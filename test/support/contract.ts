@@ -122,10 +122,17 @@ const isReadable = (path: string): boolean => {
   }
 }
 
+/** There, or not, as the process was started. */
+const optionalPaths: ReadonlySet<string> = new Set(["/failpoints"])
+
 /** Answer to a request that no route takes. */
 const unrouted = (exchange: Exchange, path: string, route: Route | undefined): string | undefined => {
   const { headers, status } = exchange
-  const expected = route === undefined ? [404] : isReadable(path) ? [405] : [400, 405]
+  const expected = [
+    ...(route === undefined || optionalPaths.has(path) ? [404] : []),
+    ...(route === undefined ? [] : [405]),
+    ...(route === undefined || isReadable(path) ? [] : [400])
+  ]
   if (!expected.includes(status)) return `status ${status} where no route is, not ${expected.join(" or ")}`
   if (status === 405 && headers["allow"] === undefined) return "405 that does not say what is allowed"
   return notAnError(exchange)
@@ -148,12 +155,15 @@ const isEmptyTermination = ({ headers, status, text, what }: Exchange): boolean 
 
 const wrongAnswer = (exchange: Exchange, operation: Operation): string | undefined => {
   const { headers, status } = exchange
-  const answer = operation.responses[String(status)]
+  // The common one is for what no route answers.
+  const others = Object.keys(operation.responses["default"]?.content ?? {})
+  const answer =
+    operation.responses[String(status)] ?? (others.includes("*/*") ? operation.responses["default"] : undefined)
   if (answer === undefined) return `status ${status} is not declared`
   if (isEmptyTermination(exchange)) return undefined
   const types = Object.keys(answer.content ?? {})
   const type = headers["content-type"]
-  if (type === undefined ? types.length > 0 : !types.some((declared) => declared === type)) {
+  if (type === undefined ? types.length > 0 : !types.some((declared) => declared === type || declared === "*/*")) {
     return `content type ${type}, not ${types.join(" or ") || "none"}`
   }
   return wrongBody(exchange, answer.content)

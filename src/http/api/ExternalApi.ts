@@ -118,6 +118,18 @@ export class DatabaseGroup extends HttpApiGroup.make("database")
   .middleware(Decoding)
   .middleware(Authorization) {}
 
+/** Another service answers. */
+const handedOn: typeof OpenApi.Transform.Service = (operation) => ({
+  ...operation,
+  responses: {
+    ...operation["responses"],
+    default: {
+      description: "Any status, type and text of the neon extension's service",
+      content: { "*/*": { schema: {} } }
+    }
+  }
+})
+
 /** For scrapers, which have no token. */
 export class MetricsGroup extends HttpApiGroup.make("metrics").add(
   HttpApiEndpoint.get("prometheus", "/metrics", {
@@ -126,7 +138,9 @@ export class MetricsGroup extends HttpApiGroup.make("metrics").add(
   HttpApiEndpoint.get("autoscaling", "/autoscaling_metrics", {
     success: HttpApiSchema.StreamUint8Array({ contentType: "application/text" }),
     error: E.InternalError.wire
-  }).annotate(OpenApi.Summary, "Metrics of the local file cache, as Postgres gives them")
+  })
+    .annotate(OpenApi.Summary, "Metrics of the local file cache, as Postgres gives them")
+    .annotate(OpenApi.Transform, handedOn)
 ) {}
 
 /** For whoever restarts nodes and sends users to them; no token either. */

@@ -53,7 +53,7 @@ export class FailpointsGroup extends HttpApiGroup.make("failpoints").add(
   HttpApiEndpoint.post("configureFailpoints", "/failpoints", {
     payload: S.Failpoints,
     success: HttpApiSchema.Empty(200),
-    error: E.BadRequest.wire
+    error: [E.BadRequest.wire, E.NotFound.wire]
   })
     .middleware(JsonBody)
     .annotate(OpenApi.Summary, "Make named places fail, wait or exit; 404 without `--enable-failpoints`")
