@@ -60,14 +60,15 @@ const differences: ReadonlyArray<Difference> = [
   // Accepted in every status.
   { request: /^POST \/terminate$/u, states: alive, statuses: [200] },
   // An object, as the document of the original promises.
-  { request: /^GET \/insights$/u, states: ["running"], statuses: [200, 500] },
+  { request: /^GET \/insights$/u, states: ["running"], statuses: [200] },
   // Looked at as a whole: there a missing member is found before the bytes behind it.
   { request: /^POST \/grants$/u, note: "not UTF-8", statuses: [400] },
   // Nothing is begun without the functions of the neon extension.
   { request: /^POST \/lfc\//u, statuses: [202, 412] },
   // Names and roles of a newer Postgres; the image of 15 that was recorded is not the one of the tests.
   { request: /^GET \/dbs_and_roles$/u, states: ["running"], statuses: [200] },
-  { request: /^GET \/database_schema\?database=postgres$/u, states: ["running"], statuses: [200] }
+  // The pg_dump of this machine may be too old, or missing: databaseSchema.test.ts brings one.
+  { request: /^GET \/database_schema\?database=postgres$/u, states: ["running"], statuses: [200, 500] }
 ]
 
 const unfinished = new Set(
