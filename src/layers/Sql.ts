@@ -61,6 +61,17 @@ export interface SessionOptions {
 const fixed = (role: string): string =>
   `-c role=${role} -c default_transaction_read_only=off -c search_path='' -c statement_timeout=0 -c pgaudit.log=none`
 
+/**
+ * What a role or a database may be given by `ALTER … SET` and would end a session of ours, or keep it from coming about:
+ * deadlines of other kinds, and libraries that are not there.
+ */
+const harmless: Readonly<Record<string, string>> = {
+  idle_session_timeout: "0",
+  idle_in_transaction_session_timeout: "0",
+  session_preload_libraries: "",
+  local_preload_libraries: ""
+}
+
 /** A server that does not keep its own deadline is given this much more. */
 const grace = Duration.seconds(5)
 
@@ -73,6 +84,7 @@ const startupOptions = (target: PostgresTarget, limits: Limits, { as, settings }
     statement_timeout: `${Duration.toMillis(limits.statement)}ms`,
     lock_timeout: `${Duration.toMillis(limits.lock)}ms`,
     ...noticeLoss,
+    ...harmless,
     ...settings
   }
   return [

@@ -90,7 +90,9 @@ const checkOptions = (field: string, options: ReadonlyArray<GenericOption>): Che
   return bad < 0 ? Result.succeed(options) : invalid(`${field}[${bad}]`, "an option cannot contain NUL")
 }
 
-const scram = /^SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$/u
+/** Salt and keys in whole groups of base64, as the server wants them: it takes anything else for a password. */
+const scram =
+  /^SCRAM-SHA-256\$[1-9][0-9]{0,9}:(?!\$)(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$/u
 
 /** What the server stores for it. Any other text would be taken for a password and hashed. */
 const checkVerifier = (field: string, text: string): Checked<string> => {

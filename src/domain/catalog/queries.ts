@@ -54,6 +54,13 @@ const nameOf = (oid: string): string => `(SELECT rolname FROM pg_catalog.pg_auth
 
 const named = (member: string, value: string): string => `'${member}', ${value}`
 
+/** Ends a deadline of version 17 that a database may have, and that start-up options cannot name for all versions. */
+const noDeadline = named(
+  "deadline",
+  "CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 170000" +
+    " THEN pg_catalog.set_config('transaction_timeout', '0', false) END"
+)
+
 /** Roles of which the plan has to know where they are used. */
 const deletedRoles = ({ deltas }: Desired): ReadonlyArray<string> =>
   deltas.flatMap((delta) => {
@@ -125,6 +132,7 @@ const flagColumns = [
 export const snapshotQuery = (desired: Desired): string => {
   const deleted = deletedRoles(desired)
   const members = [
+    noDeadline,
     named("version", "pg_catalog.current_setting('server_version_num')::pg_catalog.int4"),
     named("recovery", "pg_catalog.pg_is_in_recovery()"),
     named("database", "pg_catalog.current_database()"),
@@ -243,6 +251,7 @@ const defaultsHold = (kind: "r" | "S", role: string): string =>
 export const contentsQuery = (privilegedRole: string): string => {
   const role = literal(privilegedRole)
   const members = [
+    noDeadline,
     named("publicOwner", nameOf("pub.nspowner")),
     named("defaultTables", defaultsHold("r", role)),
     named("defaultSequences", defaultsHold("S", role)),
