@@ -155,6 +155,11 @@ export const planDatabases = (draft: Draft): void => {
   const unfinished = desired.databases.filter(({ name }) => draft.databases.get(name)?.state.unfinished === true)
   for (const { name, owner } of desired.databases) {
     const database = draft.databases.get(name)
+    if (!draft.roles.has(owner)) {
+      draft.warnings.push(
+        `${roleObject(owner)}, the owner of ${databaseObject(name)}, neither exists nor is to be made`
+      )
+    }
     if (database === undefined || database.owner === owner) continue
     draft.databases.set(name, { ...database, owner })
     draft.add({

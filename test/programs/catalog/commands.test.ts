@@ -146,6 +146,25 @@ layer(Server.vanilla, { excludeTestServices: true, timeout: 60_000 })("commands"
       assert.include(bad.stderr, "spec.cluster.roles[0].name: 64 bytes are too long for a name")
       assert.strictEqual((yield* runPlan("{")).code, 1)
       assert.strictEqual((yield* runPlan('{"compute_ctl_config":{"jwks":{"keys":[]}}}')).code, 1)
+      const machine = yield* runPlan(config({ roles: [{ name: "x".repeat(64) }] }), true)
+      assert.deepStrictEqual([machine.code, machine.stderr], [1, ""])
+      assert.deepStrictEqual(JSON.parse(machine.stdout), {
+        error: {
+          field: "spec.cluster.roles[0].name",
+          message: "spec.cluster.roles[0].name: 64 bytes are too long for a name, the limit is 63"
+        }
+      })
+    })
+  )
+
+  it.effect("plan warns of an owner that nobody makes, and of a document that no node would apply", () =>
+    Effect.gen(function* () {
+      const { stderr } = yield* runPlan(config({ databases: [{ name: "d", owner: "ghost" }] }))
+      assert.include(stderr, 'warning: role "ghost", the owner of database "d", neither exists nor is to be made\n')
+      const skipped = yield* runPlan(config({ more: { skip_pg_catalog_updates: true } }))
+      assert.include(skipped.stderr, "warning: skip_pg_catalog_updates: a node would leave the catalogs alone\n")
+      const replica = yield* runPlan(config({ more: { mode: "Replica" } }))
+      assert.include(replica.stderr, "warning: mode is not Primary: a node would leave the catalogs alone\n")
     })
   )
 
