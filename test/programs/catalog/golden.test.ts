@@ -1,96 +1,51 @@
-/** What the original made of the same documents, recorded on PostgreSQL 15. */
-import * as fs from "node:fs/promises"
-import { join } from "node:path"
+/** What the original made of the same documents: see `recording.ts` for what may differ. */
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import { migrate } from "../../../src/programs/catalog/migrate.ts"
-import { takePicture } from "./picture.ts"
+import { recorded, takePicture } from "./picture.ts"
+import { expected, recording } from "./recording.ts"
 import { Server } from "./server.ts"
-
-const Sections = Schema.Record(Schema.String, Schema.Array(Schema.String))
-const Recording = Schema.fromJsonString(
-  Schema.Struct({
-    "after start": Schema.Union([Sections, Schema.String]),
-    steps: Schema.Array(
-      Schema.Struct({
-        document: Schema.Struct({
-          roles: Schema.Array(Schema.Unknown),
-          databases: Schema.Array(Schema.Unknown),
-          deltas: Schema.optionalKey(Schema.Array(Schema.Unknown))
-        }),
-        "what differs from the step before": Schema.optionalKey(Sections),
-        refused: Schema.optionalKey(Schema.Int)
-      })
-    )
-  })
-)
-
-const recording = (name: string) =>
-  Effect.flatMap(
-    Effect.promise(() => fs.readFile(join(import.meta.dirname, "../../golden/catalog", `${name}.json`), "utf8")),
-    Schema.decodeUnknownEffect(Recording)
-  )
-
-/** Predefined roles differ between versions, and so do the privileges of tables (`MAINTAIN` since 17). */
-const comparable = (section: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
-  lines
-    .filter((line) => section !== "roles" || !line.startsWith("pg_"))
-    .filter((line) => section !== "memberships" || !/^pg_create_subscription\||^pg_\w+\|pg_/u.test(line))
-    .filter((line) => !line.startsWith("neon|lfc_stub|") && !line.startsWith("neon_migration|catalog_state|"))
-    .map((line) => line.replaceAll("t*m*", "t*"))
-    .toSorted()
-
-const compared = /^(?:roles|memberships|databases|health check rows)$|^(?:schemas|default privileges|relations) in /u
-
-const check = (found: ReadonlyMap<string, ReadonlyArray<string>>, wanted: typeof Sections.Type) => {
-  for (const [section, lines] of Object.entries(wanted)) {
-    if (!compared.test(section)) continue
-    assert.deepStrictEqual(comparable(section, found.get(section) ?? []), comparable(section, lines), section)
-  }
-}
 
 const replay = (name: string) =>
   Effect.gen(function* () {
-    const { apply, provide } = yield* Server
-    const { steps } = yield* recording(name)
+    const server = yield* Server
+    const { apply, provide } = server
+    const { start, steps } = yield* recording(name)
+    const empty = yield* takePicture(server)
+    const check = Effect.fnUntraced(function* (wanted: typeof start, applied: number) {
+      const documents = steps.slice(0, applied).map(({ document }) => document)
+      assert.deepStrictEqual(recorded(yield* takePicture(server)), expected(wanted, empty, documents))
+    })
     yield* apply({})
     yield* provide(migrate("neon_superuser"))
-    for (const step of steps) {
-      const { databases, deltas, roles } = step.document
-      const document = { roles, databases, deltas: deltas ?? [] }
-      if (step.refused !== undefined) {
-        const { report } = yield* Effect.flip(apply(document))
+    yield* check(start, 0)
+    for (const [index, { document, picture, refused }] of steps.entries()) {
+      const { databases, deltas = [], roles } = document
+      if (refused) {
+        const { report } = yield* Effect.flip(apply({ roles, databases, deltas }))
         assert.strictEqual(report?.failures[0]?.sqlstate, "42601")
         assert.strictEqual(report?.failures[0]?.object, 'role "creator"')
         continue
       }
-      yield* apply(document)
-      check(yield* takePicture, step["what differs from the step before"] ?? {})
-      const again = yield* apply(document)
-      assert.deepStrictEqual(again.results, [])
+      yield* apply({ roles, databases, deltas })
+      yield* check(picture, index + 1)
+      assert.deepStrictEqual((yield* apply({ roles, databases, deltas })).results, [])
     }
   })
 
+const recordings = [
+  ["S-093 S-094", "roles-and-databases"],
+  ["S-097", "database-options"],
+  ["S-100", "delete"],
+  ["S-102", "rename"],
+  ["S-095", "role-options"],
+  ["S-085", "role-options-that-conflict"],
+  ["S-100", "unicode"]
+] as const
+
 // A server for each recording: every one of them begins with an empty cluster.
-for (const name of ["database-options", "delete", "rename", "role-options", "unicode", "role-options-that-conflict"]) {
+for (const [scenario, name] of recordings) {
   layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })((it) => {
-    it.effect(`the recorded documents of ${name} end in the recorded catalogs`, () => replay(name), 60_000)
+    it.effect(`${scenario} the recorded documents of ${name} end in the recorded catalogs`, () => replay(name), 60_000)
   })
 }
-
-layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })((it) => {
-  it.effect(
-    "S-093 S-094 the recorded documents of roles-and-databases end in the recorded catalogs",
-    () =>
-      Effect.gen(function* () {
-        const { apply, provide } = yield* Server
-        const wanted = (yield* recording("roles-and-databases"))["after start"]
-        yield* apply({})
-        yield* provide(migrate("neon_superuser"))
-        check(yield* takePicture, typeof wanted === "string" ? {} : wanted)
-        yield* replay("roles-and-databases")
-      }),
-    60_000
-  )
-})

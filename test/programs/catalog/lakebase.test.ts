@@ -1,3 +1,5 @@
+import * as fs from "node:fs/promises"
+import { join } from "node:path"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Server } from "./server.ts"
@@ -7,9 +9,11 @@ const lakebase = { lakebase: true }
 layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("lakebase mode", (it) => {
   it.effect("makes its roles, its extension, and what the monitor needs, once only", () =>
     Effect.gen(function* () {
-      const { apply, column, sql } = yield* Server
+      const { apply, column, pgdata, sql } = yield* Server
       yield* sql("CREATE ROLE databricks_reader_7; CREATE ROLE databricks_reader_x")
-      yield* sql("ALTER SYSTEM SET databricks.reader_statement_timeout = '30s'")
+      yield* Effect.promise(() =>
+        fs.appendFile(join(pgdata, "postgresql.conf"), "databricks.reader_statement_timeout = '30s'\n")
+      )
       yield* sql("SELECT pg_reload_conf()")
       while ((yield* column("SELECT current_setting('databricks.reader_statement_timeout', true)"))[0] !== "30s") {
         yield* Effect.sleep("10 millis")

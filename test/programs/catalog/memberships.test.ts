@@ -2,22 +2,32 @@
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { migrate } from "../../../src/programs/catalog/migrate.ts"
+import { major } from "../../support/postgres.ts"
 import { Server } from "./server.ts"
 
+/** Memberships have options since 16. */
 const held =
   "SELECT roleid::regrole::text, admin_option FROM pg_auth_members" +
-  " WHERE member = 'neon_superuser'::regrole AND inherit_option AND set_option ORDER BY 1"
+  ` WHERE member = 'neon_superuser'::regrole${major < 16 ? "" : " AND inherit_option AND set_option"} ORDER BY 1`
 
 const created = [
   ["pg_read_all_data", "f"],
   ["pg_write_all_data", "f"]
 ]
 const migrated = [
-  ["pg_create_subscription", "f"],
+  ...(major < 16 ? [] : [["pg_create_subscription", "f"]]),
   ["pg_monitor", "t"],
   ["pg_read_all_data", "f"],
   ["pg_signal_backend", "t"],
   ["pg_write_all_data", "f"]
+]
+
+type Change = readonly [sql: string, counts: Readonly<Record<string, number>>]
+
+const from16: ReadonlyArray<Change> = [
+  ["GRANT pg_monitor TO neon_superuser WITH INHERIT FALSE", { grant_membership: 1 }],
+  ["REVOKE pg_create_subscription, pg_monitor FROM neon_superuser", { grant_membership: 2 }],
+  ["GRANT pg_create_subscription TO neon_superuser WITH ADMIN OPTION", { revoke_membership: 1, grant_membership: 1 }]
 ]
 
 layer(Server.vanilla, { excludeTestServices: true, timeout: 60_000 })("the privileged role", (it) => {
@@ -36,21 +46,14 @@ layer(Server.vanilla, { excludeTestServices: true, timeout: 60_000 })("the privi
   it.effect("gets back what migrations gave and somebody took, as it was given", () =>
     Effect.gen(function* () {
       const { apply, sql } = yield* Server
-      const changes: ReadonlyArray<readonly [string, Readonly<Record<string, number>>]> = [
+      const changes: ReadonlyArray<Change> = [
         ["REVOKE pg_monitor FROM neon_superuser", { grant_membership: 1 }],
         ["REVOKE ADMIN OPTION FOR pg_signal_backend FROM neon_superuser", { grant_membership: 1 }],
-        ["GRANT pg_monitor TO neon_superuser WITH INHERIT FALSE", { grant_membership: 1 }],
-        [
-          "REVOKE pg_create_subscription, pg_monitor, pg_signal_backend, pg_read_all_data FROM neon_superuser",
-          { grant_membership: 4 }
-        ],
-        [
-          "GRANT pg_create_subscription TO neon_superuser WITH ADMIN OPTION",
-          { revoke_membership: 1, grant_membership: 1 }
-        ],
+        ["REVOKE pg_monitor, pg_signal_backend, pg_read_all_data FROM neon_superuser", { grant_membership: 3 }],
+        ...(major < 16 ? [] : from16),
         [
           "ALTER ROLE neon_superuser RENAME TO stolen; REVOKE pg_monitor FROM stolen",
-          { create_privileged_role: 1, grant_membership: 3 }
+          { create_privileged_role: 1, grant_membership: major < 16 ? 2 : 3 }
         ]
       ]
       for (const [change, counts] of changes) {

@@ -1,13 +1,4 @@
-/**
- * A real PostgreSQL for a test file, with a stand-in for the extension `neon`.
- *
- * The extension goes into a tree of links around the binaries, because the package itself must not be changed.
- */
-import { type ChildProcess, execFile, spawn } from "node:child_process"
-import * as fs from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
-import { promisify } from "node:util"
+/** A real PostgreSQL for a block of tests, and documents applied to it. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,18 +8,14 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { decodeComputeSpec } from "../../../src/domain/ComputeConfig.ts"
 import type { ComputeSpec } from "../../../src/domain/ComputeSpec.ts"
-import type { PostgresTarget } from "../../../src/domain/ConnString.ts"
 import { type Desired, fromSpec } from "../../../src/domain/catalog/Desired.ts"
 import type { Mode } from "../../../src/domain/catalog/plan.ts"
+import { identifier } from "../../../src/domain/catalog/quoting.ts"
 import { TenantId, TimelineId } from "../../../src/domain/Identifiers.ts"
 import * as ParsedSpec from "../../../src/domain/ParsedSpec.ts"
-import * as Owner from "../../../src/layers/Owner.ts"
-import * as PgWire from "../../../src/layers/PgWire.ts"
-import { Sql } from "../../../src/layers/Sql.ts"
-import * as PostgresInstall from "../../../src/local/PostgresInstall.ts"
+import { type Limits, Sql } from "../../../src/layers/Sql.ts"
 import { apply } from "../../../src/programs/catalog/apply.ts"
-
-const cacheDir = join(tmpdir(), `compute-ctl-tests-${process.getuid?.() ?? 0}`)
+import { type Cluster, type ClusterOptions, makeCluster } from "../../support/postgres.ts"
 
 export const timelineId = "0123456789abcdef0123456789abcdef"
 
@@ -75,175 +62,78 @@ export const desiredOf = (document: Document, privilegedRole = "neon_superuser",
     })
   )
 
-const upgrades = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
-
-/** Extension `neon` as far as SQL goes. */
-const installNeon = async (folder: string) => {
-  const control = "comment = 'stand-in'\ndefault_version = '1.6'\nrelocatable = true\ntrusted = true\n"
-  await fs.writeFile(join(folder, "neon.control"), control)
-  await fs.writeFile(
-    join(folder, "neon--1.0.sql"),
-    "CREATE FUNCTION get_prewarm_info() RETURNS pg_catalog.int4 LANGUAGE sql AS 'SELECT 1';\n"
-  )
-  for (const [index, version] of upgrades.slice(1).entries()) {
-    await fs.writeFile(join(folder, `neon--${upgrades[index]}--${version}.sql`), "SELECT 1;\n")
-  }
-}
-
-/** Extension `databricks_auth` in two versions, with no way from one to the other. */
-const installDatabricksAuth = async (folder: string) => {
-  await fs.writeFile(join(folder, "databricks_auth.control"), "default_version = '1.1'\nrelocatable = true\n")
-  for (const version of ["1.0", "1.1"]) {
-    await fs.writeFile(
-      join(folder, `databricks_auth--${version}.sql`),
-      "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS metric;\n"
-    )
-  }
-}
-
-const linkAll = async (from: string, to: string) => {
-  await fs.mkdir(to, { recursive: true })
-  for (const name of await fs.readdir(from)) await fs.symlink(join(from, name), join(to, name))
-}
-
-/** The binaries of a package with the extension beside them; Postgres finds its files from its own path. */
-const withNeon = async (bindir: string, target: string) => {
-  const root = dirname(bindir)
-  const share = join(target, "share/postgresql")
-  await fs.mkdir(join(target, "bin"), { recursive: true })
-  for (const name of ["postgres", "initdb"]) {
-    await fs.copyFile(join(bindir, name), join(target, "bin", name), fs.constants.COPYFILE_FICLONE)
-  }
-  await fs.symlink(join(root, "lib"), join(target, "lib"))
-  await linkAll(join(root, "share/postgresql"), share)
-  await fs.rm(join(share, "extension"))
-  await linkAll(join(root, "share/postgresql/extension"), join(share, "extension"))
-  await installNeon(join(share, "extension"))
-  await installDatabricksAuth(join(share, "extension"))
-  return join(target, "bin")
-}
-
-const start = (options: { readonly neon: boolean; readonly conf?: string }) =>
-  Effect.gen(function* () {
-    const user = yield* Owner.resolve(undefined)
-    const install = yield* PostgresInstall.find({ major: PostgresInstall.bundledMajor, user, cacheDir })
-    const directory = yield* Effect.acquireRelease(
-      Effect.promise(async () => {
-        const path = await fs.mkdtemp(join(tmpdir(), "compute-catalog-"))
-        await fs.chmod(path, 0o755)
-        return path
-      }),
-      (path) => Effect.promise(() => fs.rm(path, { recursive: true, force: true, maxRetries: 3 }))
-    )
-    const pgdata = join(directory, "data")
-    const as = user === undefined ? {} : { uid: user.uid, gid: user.gid }
-    const env = { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8", TZ: "UTC" }
-    const bindir = yield* Effect.promise(async () => {
-      await fs.mkdir(pgdata, { mode: 0o700 })
-      const bin = options.neon ? await withNeon(install.bindir, join(directory, "postgres")) : install.bindir
-      for (const path of [directory, pgdata]) if (user !== undefined) await fs.chown(path, user.uid, user.gid)
-      const locale = ["--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-      await promisify(execFile)(
-        join(bin, "initdb"),
-        ["-D", pgdata, "--username=cloud_admin", ...locale, "--auth=trust", "--no-sync", "--no-instructions"],
-        { cwd: "/", env, ...as }
-      )
-      const conf = [
-        "listen_addresses = ''",
-        `unix_socket_directories = '${directory}'`,
-        "fsync = off",
-        "wal_level = logical",
-        "max_connections = 40",
-        "shared_buffers = 16MB",
-        "include_if_exists = 'compute_ctl_temp_override.conf'",
-        options.conf ?? ""
-      ]
-      await fs.appendFile(join(pgdata, "postgresql.conf"), `${conf.join("\n")}\n`)
-      return bin
-    })
-    const postmaster = yield* Effect.acquireRelease(
-      Effect.sync(() => spawn(join(bindir, "postgres"), ["-D", pgdata], { cwd: "/", env, stdio: "ignore", ...as })),
-      (child) => stopped(child)
-    )
-    const target: PostgresTarget = {
-      host: directory,
-      port: 5432,
-      user: "cloud_admin",
-      database: "postgres",
-      password: undefined,
-      options: undefined
-    }
-    yield* Effect.gen(function* () {
-      while (true) {
-        const tried = yield* Effect.result(Effect.scoped(PgWire.connect({ target })))
-        if (Result.isSuccess(tried)) return
-        yield* Effect.sleep("20 millis")
-      }
-    }).pipe(Effect.timeout("30 seconds"))
-    return { target, pgdata, user, pid: postmaster.pid ?? 0 }
-  })
-
-const stopped = (child: ChildProcess) =>
-  Effect.callback<void>((resume) => {
-    child.once("exit", () => resume(Effect.void))
-    if (!child.kill("SIGQUIT")) resume(Effect.void)
-  })
-
-export type Rows = ReadonlyArray<ReadonlyArray<string | null>>
-
 export interface ApplyWish {
   readonly mode?: Mode
   readonly concurrency?: number
   readonly privilegedRole?: string
   readonly lakebase?: boolean
-  readonly limits?: { readonly lock: Duration.Input; readonly statement: Duration.Input }
+  readonly limits?: { readonly [Name in keyof Limits]?: Duration.Input }
 }
 
-const make = (options: { readonly neon: boolean; readonly conf?: string }) =>
-  Effect.gen(function* () {
-    const server = yield* start(options)
-    const { target } = server
-    /** A statement in a session of its own; rows of the last one. */
-    const sql = (text: string, database = "postgres", user = "cloud_admin") =>
-      Effect.scoped(
-        Effect.gen(function* () {
-          const session = yield* PgWire.connect({ target: { ...target, database, user } })
-          const sets = yield* session.query(text)
-          const rows: Rows = sets.at(-1)?.rows ?? []
-          return rows
-        })
-      )
-    const sqlLayer = Sql.to(target)
-    return {
-      ...server,
-      sql,
-      /** First value of each row. */
-      column: (text: string, database?: string, user?: string) =>
-        Effect.map(sql(text, database, user), (rows) => rows.map(([value]) => value ?? null)),
-      apply: (document: Document, wish: ApplyWish = {}) =>
-        apply(desiredOf(document, wish.privilegedRole, wish.lakebase), {
-          mode: wish.mode ?? "incremental",
-          concurrency: wish.concurrency ?? 4,
-          ...(wish.limits === undefined
-            ? {}
-            : {
-                limits: {
-                  lock: Duration.fromInputUnsafe(wish.limits.lock),
-                  statement: Duration.fromInputUnsafe(wish.limits.statement)
-                }
-              })
-        }).pipe(Effect.provide(sqlLayer)),
-      provide: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.provide(self, sqlLayer)
-    }
-  })
+const limitsOf = ({ limits = {} }: ApplyWish): Partial<Limits> => ({
+  ...(limits.connect === undefined ? {} : { connect: Duration.fromInputUnsafe(limits.connect) }),
+  ...(limits.lock === undefined ? {} : { lock: Duration.fromInputUnsafe(limits.lock) }),
+  ...(limits.statement === undefined ? {} : { statement: Duration.fromInputUnsafe(limits.statement) })
+})
+
+/** A cluster that documents are applied to. */
+export const makeServer = Effect.fnUntraced(function* (options: ClusterOptions) {
+  const cluster = yield* makeCluster(options)
+  const sqlLayer = Sql.to(cluster.target)
+  return {
+    ...cluster,
+    apply: (document: Document, wish: ApplyWish = {}) =>
+      apply(desiredOf(document, wish.privilegedRole, wish.lakebase), {
+        mode: wish.mode ?? "incremental",
+        concurrency: wish.concurrency ?? 4,
+        limits: limitsOf(wish)
+      }).pipe(Effect.provide(sqlLayer)),
+    provide: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.provide(self, sqlLayer)
+  }
+})
+
+/** Databases and roles that tests have made. */
+const madeDatabases = "SELECT datname, datistemplate FROM pg_database WHERE datname !~ '^(postgres|template.)$'"
+const madeRoles = "SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_|neon_superuser$|cloud_admin$)'"
+
+const madeSubscriptions = "SELECT datname, subname FROM pg_subscription JOIN pg_database AS d ON d.oid = subdbid"
+
+/** Takes a server back to where it began, but for the service objects. */
+const wipe = Effect.fnUntraced(function* ({ connect }: Pick<Cluster, "connect">) {
+  const session = yield* connect()
+  const rows = (text: string) => Effect.map(session.query(text), ([set]) => set?.rows ?? [])
+  for (const [database, name] of yield* rows(madeSubscriptions)) {
+    const subscription = `SUBSCRIPTION ${identifier(name ?? "")}`
+    const inside = yield* connect(database ?? "")
+    yield* inside.query(
+      `ALTER ${subscription} DISABLE; ALTER ${subscription} SET (slot_name = NONE); DROP ${subscription}`
+    )
+  }
+  for (const [name, isTemplate] of yield* rows(madeDatabases)) {
+    const database = identifier(name ?? "")
+    if (isTemplate === "t") yield* session.query(`ALTER DATABASE ${database} IS_TEMPLATE false`)
+    yield* session.query(`DROP DATABASE ${database} WITH (FORCE)`)
+  }
+  for (const [name] of yield* rows(madeRoles)) {
+    const role = identifier(name ?? "")
+    yield* session.query(`REASSIGN OWNED BY ${role} TO cloud_admin; DROP OWNED BY ${role} CASCADE; DROP ROLE ${role}`)
+  }
+  for (const table of ["neon_migration.catalog_state", "neon.drop_subscriptions_done"]) {
+    const [[found] = []] = yield* rows(`SELECT to_regclass('${table}')`)
+    if (found !== null) yield* session.query(`TRUNCATE ${table}`)
+  }
+}, Effect.scoped)
 
 /** What is tested here is seen in the catalogs, not in the log. */
-const quiet = Layer.succeed(References.MinimumLogLevel, "None")
+export const quiet = Layer.succeed(References.MinimumLogLevel, "None")
 
 /** One server for a block of tests. */
-export class Server extends Context.Service<Server, Effect.Success<ReturnType<typeof make>>>()(
+export class Server extends Context.Service<Server, Effect.Success<ReturnType<typeof makeServer>>>()(
   "test/programs/catalog/Server"
 ) {
-  static readonly vanilla = Layer.merge(Layer.effect(Server, make({ neon: false })), quiet)
-  static readonly withNeon = Layer.merge(Layer.effect(Server, make({ neon: true })), quiet)
+  static readonly vanilla = Layer.merge(Layer.effect(Server, makeServer({ neon: false })), quiet)
+  static readonly withNeon = Layer.merge(Layer.effect(Server, makeServer({ neon: true })), quiet)
+
+  /** The server of the block, without what the test before has left. */
+  static readonly wiped = Effect.tap(Server, wipe)
 }
