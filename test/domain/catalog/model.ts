@@ -370,7 +370,8 @@ export const tamper = (model: Model, changes: ReadonlyArray<Change>): Model => c
 /** What can be seen of the catalogs, in a form that can be compared; oids and marks are left out. */
 export const visible = ({ contents, snapshot }: Model) => ({
   roles: [...snapshot.roles].sort(([a], [b]) => (a < b ? -1 : 1)),
-  memberships: snapshot.memberships.map(({ role }) => role).sort(),
+  // One that another grantor has given, too, is the same membership.
+  memberships: [...new Set(snapshot.memberships.map(({ role }) => role))].sort(),
   databases: [...snapshot.databases]
     .map(([name, { oid, mark: _, unfinished: __, ...state }]) => [name, state, contents.get(oid)] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1)),

@@ -1,23 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Arbitrary from "effect/Arbitrary"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { decodeComputeSpec } from "../../../src/domain/ComputeConfig.ts"
 import { type Desired, fromSpec } from "../../../src/domain/catalog/Desired.ts"
 import { script } from "../../../src/domain/catalog/Operation.ts"
 import { plan } from "../../../src/domain/catalog/plan.ts"
-import type { Contents, DatabaseState, RoleState } from "../../../src/domain/catalog/Snapshot.ts"
-import { apply, emptyCluster, type Model, plainDatabase, plainRole, visible } from "./model.ts"
+import { runs } from "../../support/postgres.ts"
+import { AnyCluster, AnyDrift, changesOf, fresh, withAttributes } from "./anyCluster.ts"
+import { AnyDocument, type Document, scram } from "./anyDocument.ts"
+import { apply, emptyCluster, type Model, plainDatabase, plainRole, tamper, visible } from "./model.ts"
+import { AnyName, TooLongName } from "./names.ts"
 
 const timelineId = "0123456789abcdef0123456789abcdef"
-const scram = (salt: string) => `SCRAM-SHA-256$4096:${salt}==$${"A".repeat(43)}=:${"B".repeat(43)}=`
-
-interface Document {
-  readonly roles?: ReadonlyArray<unknown>
-  readonly databases?: ReadonlyArray<unknown>
-  readonly deltas?: ReadonlyArray<unknown>
-  readonly more?: Readonly<Record<string, unknown>>
-}
 
 const read = ({ databases = [], deltas = [], more = {}, roles = [] }: Document) =>
   Result.flatMap(
@@ -37,98 +31,6 @@ const desired = (document: Document): Desired => Result.getOrThrow(read(document
 const refusedField = (document: Document): string | undefined => {
   const result = read(document)
   return Result.isFailure(result) && "field" in result.failure ? result.failure.field : undefined
-}
-
-const names = ["a", "b", 'c "d" $x$ \\', "e'"] as const
-const Name = Schema.Literals(names)
-const Verifier = Schema.Literals(["none", "md5", "scram"])
-
-/** Documents over few names, so that everything collides with everything. */
-const AnyDocument: Arbitrary.Arbitrary<Document> = Arbitrary.map(
-  Arbitrary.all({
-    verifiers: Arbitrary.array(Arbitrary.schema(Verifier), { minLength: 4, maxLength: 4 }),
-    databases: Arbitrary.array(Arbitrary.schema(Schema.Tuple([Name, Name])), { maxLength: 4 }),
-    drop: Arbitrary.schema(Schema.Boolean),
-    deltas: Arbitrary.array(
-      Arbitrary.schema(
-        Schema.Struct({
-          action: Schema.Literals(["delete_db", "rename_db", "rename_role", "delete_role"]),
-          name: Name,
-          new_name: Name
-        })
-      ),
-      { maxLength: 4 }
-    )
-  }),
-  ({ databases, deltas, drop, verifiers }) => {
-    const owners = new Map(databases)
-    // A role that owns a listed database is not deleted: the server would refuse that.
-    const kept = new Set(owners.values())
-    return {
-      roles: names.map((name, index) => ({
-        name,
-        encrypted_password:
-          verifiers[index] === "md5" ? "0".repeat(32) : verifiers[index] === "scram" ? scram("AAAA") : null
-      })),
-      databases: [...owners].map(([name, owner]) => ({ name, owner })),
-      deltas: deltas.filter(({ action, name }) => action !== "delete_role" || !kept.has(name)),
-      more: { drop_subscriptions_before_start: drop }
-    }
-  }
-)
-
-/** A cluster in which some of the names are taken. */
-const AnyCluster: Arbitrary.Arbitrary<Model> = Arbitrary.map(
-  Arbitrary.all({
-    roles: Arbitrary.array(Arbitrary.schema(Name), { maxLength: 3 }),
-    databases: Arbitrary.array(
-      Arbitrary.schema(
-        Schema.Struct({
-          name: Name,
-          subscribed: Schema.Boolean,
-          isTemplate: Schema.Boolean,
-          allowConnections: Schema.Boolean,
-          invalid: Schema.Boolean
-        })
-      ),
-      { maxLength: 3 }
-    )
-  }),
-  ({ databases, roles }) => {
-    const { contents, snapshot } = emptyCluster
-    const made = new Map(databases.map((database) => [database.name, database]))
-    const oids = [...made.keys()].map((name, index) => [name, 10_000 + index] as const)
-    return {
-      ...emptyCluster,
-      snapshot: {
-        ...snapshot,
-        roles: new Map<string, RoleState>([...snapshot.roles, ...roles.map((name) => [name, plainRole] as const)]),
-        databases: new Map<string, DatabaseState>([
-          ...snapshot.databases,
-          ...oids.map(([name, oid]) => {
-            const wish = made.get(name)
-            const state = {
-              ...plainDatabase(oid, roles[0] ?? "cloud_admin"),
-              isTemplate: wish?.isTemplate === true,
-              allowConnections: wish?.allowConnections === true,
-              subscriptions: wish?.subscribed === true && wish.invalid !== true ? ["s"] : [],
-              invalid: wish?.invalid === true
-            }
-            return [name, state] as const
-          })
-        ])
-      },
-      contents: new Map<number, Contents>([...contents, ...oids.map(([, oid]) => [oid, fresh] as const)])
-    }
-  }
-)
-
-const fresh: Contents = {
-  publicOwner: "cloud_admin",
-  defaultTables: false,
-  defaultSequences: false,
-  webAccessLacksCreate: true,
-  extensions: new Map()
 }
 
 /** What depends on roles, as the server would say it for this document. */
@@ -151,17 +53,24 @@ const withDependents = (model: Model): Model => ({
 const applied = (model: Model, wanted: Desired, limit?: number) =>
   apply(withDependents(model), wanted, "incremental", limit)
 
+const often = { arbitrary: { runs: runs(100) } }
+
 describe("plan", () => {
-  it.prop("after an apply there is nothing left to do", [AnyCluster, AnyDocument], ([cluster, document]) => {
-    const wanted = desired(document)
-    const after = applied(cluster, wanted).model
-    const again = plan(withDependents(after).snapshot, wanted, "incremental")
-    assert.deepStrictEqual(
-      again.operations.map(({ object, operation }) => `${operation} ${object}`),
-      []
-    )
-    assert.deepStrictEqual(again.visits, [])
-  })
+  it.prop(
+    "after an apply there is nothing left to do",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      const wanted = desired(document)
+      const after = applied(cluster, wanted).model
+      const again = plan(withDependents(after).snapshot, wanted, "incremental")
+      assert.deepStrictEqual(
+        again.operations.map(({ object, operation }) => `${operation} ${object}`),
+        []
+      )
+      assert.deepStrictEqual(again.visits, [])
+    },
+    often
+  )
 
   it.prop(
     "what the document lists is there, what it deletes is gone",
@@ -175,7 +84,8 @@ describe("plan", () => {
         if (!deleted.has(name)) assert.strictEqual(snapshot.roles.get(name)?.verifier, verifier)
       }
       for (const { name, owner } of wanted.databases) assert.strictEqual(snapshot.databases.get(name)?.owner, owner)
-    }
+    },
+    often
   )
 
   it.prop(
@@ -186,52 +96,124 @@ describe("plan", () => {
       const whole = applied(cluster, wanted)
       const prefix = applied(cluster, wanted, Math.min(crash, whole.done.length))
       assert.deepStrictEqual(visible(applied(prefix.model, wanted).model), visible(whole.model))
-    }
+    },
+    often
   )
 
-  it.prop("the order of roles and of databases does not matter", [AnyCluster, AnyDocument], ([cluster, document]) => {
-    const turned = {
-      ...document,
-      roles: document.roles?.toReversed() ?? [],
-      databases: document.databases?.toReversed() ?? []
-    }
-    assert.deepStrictEqual(
-      visible(applied(cluster, desired(turned)).model),
-      visible(applied(cluster, desired(document)).model)
-    )
-  })
+  it.prop(
+    "the order of roles and of databases does not matter",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      const turned = {
+        ...document,
+        roles: document.roles?.toReversed() ?? [],
+        databases: document.databases?.toReversed() ?? []
+      }
+      assert.deepStrictEqual(
+        visible(applied(cluster, desired(turned)).model),
+        visible(applied(cluster, desired(document)).model)
+      )
+    },
+    often
+  )
 
-  it.prop("the same input gives the same plan", [AnyCluster, AnyDocument], ([cluster, document]) => {
-    assert.deepStrictEqual(
-      plan(cluster.snapshot, desired(document), "full"),
-      plan(cluster.snapshot, desired(document), "full")
-    )
-  })
+  it.prop(
+    "the same input gives the same plan",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      assert.deepStrictEqual(
+        plan(cluster.snapshot, desired(document), "full"),
+        plan(cluster.snapshot, desired(document), "full")
+      )
+    },
+    often
+  )
 
-  it.prop("nothing outside the document is touched", [AnyCluster, AnyDocument], ([cluster, document]) => {
-    const wanted = desired(document)
-    const named = new Set([
-      ...wanted.roles.map(({ name }) => name),
-      ...wanted.databases.map(({ name }) => name),
-      ...wanted.deltas.flatMap((delta) => ("newName" in delta ? [delta.name, delta.newName] : [delta.name]))
-    ])
-    const before = cluster.snapshot
-    const after = applied(cluster, wanted).model.snapshot
-    const gone = new Set([...before.roles.keys()].filter((name) => !after.roles.has(name)))
-    for (const [name, role] of before.roles) if (!named.has(name)) assert.deepStrictEqual(after.roles.get(name), role)
-    for (const [name, { owner, ...state }] of before.databases) {
-      if (named.has(name) || state.invalid) continue
-      const { owner: newOwner, mark: _, ...newState } = after.databases.get(name) ?? plainDatabase(0, "")
-      assert.deepStrictEqual({ ...newState, mark: undefined }, state)
-      if (!gone.has(owner)) assert.strictEqual(newOwner, owner)
-    }
-  })
+  it.prop(
+    "nothing outside the document is touched",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      const wanted = desired(document)
+      const named = new Set([
+        ...wanted.roles.map(({ name }) => name),
+        ...wanted.databases.map(({ name }) => name),
+        ...wanted.deltas.flatMap((delta) => ("newName" in delta ? [delta.name, delta.newName] : [delta.name]))
+      ])
+      const before = cluster.snapshot
+      const after = applied(cluster, wanted).model.snapshot
+      const gone = new Set([
+        ...[...before.roles.keys()].filter((name) => !after.roles.has(name)),
+        ...wanted.deltas.flatMap((delta) => (delta._tag === "RenameRole" ? [delta.name, delta.newName] : []))
+      ])
+      for (const [name, role] of before.roles) if (!named.has(name)) assert.deepStrictEqual(after.roles.get(name), role)
+      for (const [name, { owner, ...state }] of before.databases) {
+        if (named.has(name) || state.invalid) continue
+        const { owner: newOwner, mark: _, ...newState } = after.databases.get(name) ?? plainDatabase(0, "")
+        assert.deepStrictEqual({ ...newState, mark: undefined }, state)
+        if (!gone.has(owner)) assert.strictEqual(newOwner, owner)
+      }
+    },
+    often
+  )
 
-  it.prop("no verifier is shown", [AnyCluster, AnyDocument], ([cluster, document]) => {
-    for (const { statements } of plan(cluster.snapshot, desired(document), "full").operations) {
-      for (const { shown } of statements) assert.notMatch(shown, /SCRAM-SHA-256|md5/u)
-    }
-  })
+  it.prop(
+    "what somebody changes behind our back is put right, and nothing else",
+    [AnyDocument, AnyDrift],
+    ([{ deltas: _, ...document }, drift]) => {
+      const wanted = desired(document)
+      const good = applied(emptyCluster, wanted).model
+      const dropped = new Set(drift.changes.map(([kind, name]) => kind === "drop role" && name))
+      const theirs = (model: Model) => drift.kept.filter(({ name }) => !dropped.has(name)).reduce(withAttributes, model)
+      const broken = drift.changes.reduce((model, made) => tamper(model, changesOf(model, made)), theirs(good))
+      const healed = applied(
+        { ...broken, snapshot: { ...broken.snapshot, ...drift.privileged(broken.snapshot) } },
+        wanted
+      )
+      assert.deepStrictEqual(visible(healed.model), visible(theirs(good)))
+      assert.deepStrictEqual(plan(withDependents(healed.model).snapshot, wanted, "incremental").operations, [])
+    },
+    often
+  )
+
+  it.prop(
+    "any name of 1 to 63 bytes is taken as it is",
+    [AnyName, AnyName],
+    ([name, owner]) => {
+      const { databases, roles } = desired({ roles: [{ name }], databases: [{ name, owner }] })
+      assert.deepStrictEqual([roles[0]?.name, databases[0]?.name, databases[0]?.owner], [name, name, owner])
+    },
+    often
+  )
+
+  it.prop(
+    "a name of more than 63 bytes is refused by its field, wherever it stands",
+    [TooLongName, AnyName],
+    ([long, name]) => {
+      const rename = (action: string) => ({ deltas: [{ action, name, new_name: long }] })
+      const cases: ReadonlyArray<readonly [string, Document]> = [
+        ["cluster.roles[1].name", { roles: [{ name }, { name: long }] }],
+        ["cluster.databases[0].name", { databases: [{ name: long, owner: name }] }],
+        ["cluster.databases[0].owner", { databases: [{ name, owner: long }] }],
+        ...["delete_db", "delete_role", "rename_db", "rename_role"].map(
+          (action) => ["delta_operations[0].name", { deltas: [{ action, name: long, new_name: name }] }] as const
+        ),
+        ...["rename_db", "rename_role"].map((action) => ["delta_operations[0].new_name", rename(action)] as const)
+      ]
+      for (const [field, document] of cases) assert.strictEqual(refusedField(document), field)
+    },
+    often
+  )
+
+  it.prop(
+    "no verifier is shown",
+    [AnyCluster, AnyDocument],
+    ([cluster, document]) => {
+      for (const { statements } of plan(cluster.snapshot, desired(document), "full").operations) {
+        for (const { shown } of statements) assert.notMatch(shown, /SCRAM-SHA-256|md5/u)
+      }
+    },
+    often
+  )
 
   it("a database that the list of delta operations has made survives a replay of the list", () => {
     const wanted = desired({
@@ -335,6 +317,8 @@ describe("plan", () => {
     ["cluster.roles[0].name", { roles: [{ name: "a\0b" }] }],
     ["cluster.roles[0].name", { roles: [{ name: "a\ud800" }] }],
     ["cluster.roles[0].encrypted_password", { roles: [{ name: "a", encrypted_password: "hunter2" }] }],
+    ["cluster.roles[0].encrypted_password", { roles: [{ name: "a", encrypted_password: scram("AAAA==") }] }],
+    ["cluster.roles[0].encrypted_password", { roles: [{ name: "a", encrypted_password: scram("") }] }],
     ["cluster.roles[1].name", { roles: [{ name: "a" }, { name: "a", encrypted_password: "0".repeat(32) }] }],
     ["cluster.databases[0].name", { databases: [{ name: "x".repeat(64), owner: "a" }] }],
     ["cluster.databases[0].owner", { databases: [{ name: "x", owner: "x".repeat(64) }] }],
