@@ -77,6 +77,20 @@ interface Answer {
 const answerLimit = "5 seconds"
 const longestRequest = 8192
 
+/** How long stubs that were answered have, at the end, to read what they were told. */
+const readLimit = "1 second"
+
+/** Every stub removes its answer when it has read it. */
+const answersRead = (spool: string): Effect.Effect<void> =>
+  Effect.promise(() => fs.readdir(spool).catch(() => [])).pipe(
+    Effect.repeat({
+      schedule: Schedule.spaced("5 millis"),
+      while: (names) => names.some((name) => name.startsWith("reply."))
+    }),
+    Effect.timeoutOrElse({ duration: readLimit, orElse: () => Effect.void }),
+    Effect.asVoid
+  )
+
 const setUp = (options: Options, spool: string, bindir: string) =>
   Effect.tryPromise({
     try: async () => {
@@ -148,7 +162,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const runs = makeRecorder<StubRun>()
 
   yield* Effect.addFinalizer(() =>
-    Effect.promise(() => fs.rm(options.directory, { recursive: true, force: true }).catch(() => {}))
+    Effect.andThen(
+      answersRead(spool),
+      Effect.promise(() => fs.rm(options.directory, { recursive: true, force: true }).catch(() => {}))
+    )
   )
   const requests = yield* setUp(options, spool, bindir)
 
