@@ -131,41 +131,50 @@ const make = (buildTag: string) => {
   let current = up("empty")
   current.updateUnsafe(1, registry)
 
+  const format = (): string =>
+    PrometheusMetrics.formatUnsafe(registry)
+      .split(/^(?=# HELP )/mu)
+      .sort((a, b) => rank(a) - rank(b))
+      .join("")
+
+  /** Text for whoever asks before something changes. */
+  let rendered: string | undefined
+  const changing = (change: () => void): Effect.Effect<void> =>
+    Effect.sync(() => {
+      rendered = undefined
+      change()
+    })
+
   return Metrics.of({
     // Both steps in one synchronous block: at any time there is exactly one series.
     setStatus: (status) =>
-      Effect.sync(() => {
+      changing(() => {
         Metric.removeUnsafe(current, registry)
         current = up(status)
         current.updateUnsafe(1, registry)
       }),
     setAttached: (to) =>
-      Effect.sync(() => {
+      changing(() => {
         if (attached !== undefined) Metric.removeUnsafe(attached, registry)
         attached = attachedTo(to)
         attached.updateUnsafe(1, registry)
       }),
     cplaneRequest: (httpStatus) =>
-      Effect.sync(() =>
+      changing(() =>
         Metric.withAttributes(families.cplaneRequests, { http_status: httpStatus, rpc: "GetConfig" }).updateUnsafe(
           1,
           registry
         )
       ),
-    pagestreamError: Effect.sync(() => families.pagestreamErrors.updateUnsafe(1, registry)),
+    pagestreamError: changing(() => families.pagestreamErrors.updateUnsafe(1, registry)),
     migrationFailed: (id) =>
-      Effect.sync(() =>
+      changing(() =>
         Metric.withAttributes(families.dbMigrationFailed, { migration_id: String(id) }).updateUnsafe(1, registry)
       ),
-    statementTimedOut: Effect.sync(() => families.statementTimeouts.updateUnsafe(1, registry)),
-    setPendingRestart: (settings) => Effect.sync(() => families.pendingRestart.updateUnsafe(settings, registry)),
+    statementTimedOut: changing(() => families.statementTimeouts.updateUnsafe(1, registry)),
+    setPendingRestart: (settings) => changing(() => families.pendingRestart.updateUnsafe(settings, registry)),
     observeStage: (stage, seconds) =>
-      Effect.sync(() => Metric.withAttributes(families.startupStage, { stage }).updateUnsafe(seconds, registry)),
-    render: Effect.sync(() =>
-      PrometheusMetrics.formatUnsafe(registry)
-        .split(/^(?=# HELP )/mu)
-        .sort((a, b) => rank(a) - rank(b))
-        .join("")
-    )
+      changing(() => Metric.withAttributes(families.startupStage, { stage }).updateUnsafe(seconds, registry)),
+    render: Effect.sync(() => (rendered ??= format()))
   })
 }

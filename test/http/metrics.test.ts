@@ -75,6 +75,31 @@ describe("metrics", () => {
     expect(text).toContain(`${stage}_count{stage="start_postgres"} 2\n`)
   })
 
+  it("whatever has changed shows in the next scrape", async () => {
+    const changes: ReadonlyArray<readonly [string, (metrics: Metrics["Service"]) => Effect.Effect<void>]> = [
+      ['status="running"', (metrics) => metrics.setStatus("running")],
+      ['http_status="200 OK"', (metrics) => metrics.cplaneRequest("200 OK")],
+      ["pg_cctl_pagestream_request_errors_total 1", (metrics) => metrics.pagestreamError],
+      ['migration_id="3"', (metrics) => metrics.migrationFailed(3)],
+      ["pg_cctl_configure_statement_timeout_errors_total 1", (metrics) => metrics.statementTimedOut],
+      ['stage="basebackup"', (metrics) => metrics.observeStage("basebackup", 1)],
+      ["compute_ctl_pending_restart_settings 2", (metrics) => metrics.setPendingRestart(2)]
+    ]
+    const scrapes = await Effect.runPromise(
+      Metrics.use((metrics) =>
+        Effect.forEach(changes, ([, change]) =>
+          Effect.all([metrics.render, Effect.andThen(change(metrics), metrics.render), metrics.render])
+        )
+      ).pipe(Effect.provide(Metrics.layer("latest")))
+    )
+    for (const [index, [before = "", after = "", again = ""]] of scrapes.entries()) {
+      const [text = ""] = changes[index] ?? []
+      expect(before).not.toContain(text)
+      expect(after).toContain(text)
+      expect(again).toBe(after)
+    }
+  })
+
   it("two processes' worth of metrics do not meet", async () => {
     await rendered((metrics) => metrics.pagestreamError)
     expect(await rendered(() => Effect.void)).toContain("pg_cctl_pagestream_request_errors_total 0\n")
