@@ -163,6 +163,7 @@ export const makeCluster = Effect.fnUntraced(function* (options: ClusterOptions)
       "wal_level = logical",
       "max_connections = 40",
       "max_prepared_transactions = 2",
+      "wal_retrieve_retry_interval = 200ms",
       "shared_buffers = 16MB",
       "include_if_exists = 'compute_ctl_temp_override.conf'",
       options.conf ?? ""

@@ -15,7 +15,7 @@ const until = (what: string, answer: ReturnType<Cluster["column"]>, wanted: Read
     while (JSON.stringify(yield* answer) !== JSON.stringify(wanted)) yield* Effect.sleep("20 millis")
   }).pipe(
     Effect.timeoutOrElse({
-      duration: "20 seconds",
+      duration: "40 seconds",
       orElse: () => Effect.flatMap(answer, (found) => Effect.die(new Error(`${what}: ${found}, not ${wanted}`)))
     })
   )
@@ -47,6 +47,8 @@ const subscribe = (
       database
     )
     yield* until("the subscriber", rowsOf(subscriber, database), ["1"])
+    // A server that is stopped before has lost the slot of the first copy, and never gets beyond it.
+    yield* until("the table", subscriber.column("SELECT srsubstate FROM pg_subscription_rel", database), ["r"])
   })
 
 layer(Server.withNeon, { excludeTestServices: true, timeout: 60_000 })("subscriptions", (it) => {
