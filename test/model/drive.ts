@@ -162,6 +162,13 @@ export const drive = Effect.fnUntraced(function* <E, R>(
       })
     )
 
+  const isEnding = (seen: Status | undefined): boolean =>
+    seen === undefined || /^terminat/u.test(seen.status) || (seen.error !== null && isLastWord(seen.error))
+  const isWaiting = (seen: Status | undefined): boolean =>
+    seen?.status === "refresh_configuration_pending" && seen.error !== null
+  const rests = (seen: Status | undefined): boolean =>
+    isEnding(seen) || ["running", "failed", "empty"].includes(seen?.status ?? "") || isWaiting(seen)
+
   // --- looking on ---
 
   /** Of the spec that Postgres has; the empty text where it had none. Undefined: Postgres does not answer. */
@@ -216,6 +223,8 @@ export const drive = Effect.fnUntraced(function* <E, R>(
 
   const act = (word: Word): Effect.Effect<unknown, never, Scope.Scope> => {
     switch (word) {
+      case "settle":
+        return Effect.andThen(until("it comes to rest", rests), lookAtPostgres)
       case "refresh":
         return call(word, ask("internal", "POST /refresh_configuration"))
       case "configure setting":
@@ -275,6 +284,9 @@ export const drive = Effect.fnUntraced(function* <E, R>(
     if (pause > 0) yield* Effect.sleep(pause)
   }
 
+  // Once more under whatever causes there are now.
+  for (const word of ["settle", "refresh", "settle"] as const) yield* act(word)
+
   // --- the causes are gone ---
 
   controlPlane.faults.clear()
@@ -282,13 +294,6 @@ export const drive = Effect.fnUntraced(function* <E, R>(
   const healthy = marked()
   const marker = String(markers)
   yield* bed.publish(healthy)
-  const isEnding = (seen: Status | undefined): boolean =>
-    seen === undefined || /^terminat/u.test(seen.status) || (seen.error !== null && isLastWord(seen.error))
-  const rests = (seen: Status | undefined): boolean =>
-    isEnding(seen) || ["running", "failed", "empty"].includes(seen?.status ?? "") || gaveUp(seen)
-  const gaveUp = (seen: Status | undefined): boolean =>
-    seen?.status === "refresh_configuration_pending" && seen.error !== null
-  yield* until("it comes to rest", rests)
   const found = yield* status
   if (found?.status === "empty") yield* configure("heal", healthy)
   else if (!isEnding(found)) yield* call("heal", ask("internal", "POST /refresh_configuration"))

@@ -3,15 +3,15 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
 
 /** How a node is found before the first step. */
-export const beginnings = ["running", "starting", "empty", "failed"] as const
+const beginnings = ["running", "running", "running", "starting", "empty", "failed"] as const
 export type Beginning = (typeof beginnings)[number]
 
-/** The harmless ones first: that is where shrinking leads. A word that stands twice comes twice as often. */
-const words = [
+/** What the node survives; the harmless ones first: that is where shrinking leads. What stands twice comes twice as often. */
+const survived = [
+  "settle",
+  "settle",
   "refresh",
   "refresh",
-  "refresh",
-  "configure setting",
   "configure setting",
   "configure role",
   "configure bad role",
@@ -26,8 +26,10 @@ const words = [
   "publish garbage",
   "answer slowly",
   "break off",
-  "certificate",
-  "certificate",
+  "certificate"
+] as const
+/** What ends it, sooner or later. */
+const deadly = [
   "publish detached",
   "terminate fast",
   "terminate immediate",
@@ -35,7 +37,8 @@ const words = [
   "kill SIGQUIT",
   "kill SIGKILL"
 ] as const
-export type Word = (typeof words)[number]
+type Deadly = (typeof deadly)[number]
+export type Word = (typeof survived)[number] | Deadly
 
 const pauses = [0, 0, 1, 5, 20, 60, 200] as const
 
@@ -50,9 +53,29 @@ const oneOf = <A>(all: ReadonlyArray<A>, fallback: A): Arbitrary.Arbitrary<A> =>
 
 export const AnyBeginning = oneOf<Beginning>(beginnings, "running")
 
-export const AnySteps = Arbitrary.array(Arbitrary.all([oneOf<Word>(words, "refresh"), oneOf<number>(pauses, 0)]), {
-  maxLength: 10
-})
+const AnyPause = oneOf<number>(pauses, 0)
+
+/** Half of the nodes are not ended; the others once or twice, at any place. */
+const AnyEnd = Arbitrary.array(
+  Arbitrary.all([
+    oneOf<Deadly | undefined>([...deadly.map(() => undefined), ...deadly], undefined),
+    AnyPause,
+    Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 14 })))
+  ]),
+  { minLength: 1, maxLength: 2 }
+)
+
+export const AnySteps: Arbitrary.Arbitrary<ReadonlyArray<Step>> = Arbitrary.map(
+  Arbitrary.all([
+    Arbitrary.array(Arbitrary.all([oneOf<Word>(survived, "settle"), AnyPause]), { maxLength: 14 }),
+    AnyEnd
+  ]),
+  ([steps, ends]) => {
+    const all: Array<Step> = [...steps]
+    for (const [word, pause, place] of ends) if (word !== undefined) all.splice(place, 0, [word, pause])
+    return all
+  }
+)
 
 const whole = (text: string | undefined, otherwise: number): number => {
   const value = Number(text ?? otherwise)
