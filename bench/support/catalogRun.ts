@@ -7,7 +7,7 @@
  * figure is sent to the parent when it is known. The last word says who is first, ours or the floor.
  */
 import { execFile } from "node:child_process"
-import { readFileSync, writeFileSync } from "node:fs"
+import { createWriteStream, readFileSync, writeFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import { promisify } from "node:util"
@@ -24,6 +24,7 @@ import { lastMigration } from "../../src/domain/catalog/migrations.ts"
 import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { ComputeNode } from "../../src/layers/ComputeNode.ts"
 import { DataDirectory } from "../../src/layers/DataDirectory.ts"
+import * as Logging from "../../src/layers/Logging.ts"
 import { Metrics } from "../../src/layers/Metrics.ts"
 import * as Owner from "../../src/layers/Owner.ts"
 import { Params } from "../../src/layers/Params.ts"
@@ -245,6 +246,7 @@ const main = Effect.gen(function* () {
   yield* first === "floor" ? Effect.andThen(least, ours) : Effect.andThen(ours, least)
 }).pipe(Effect.provideService(References.MinimumLogLevel, "Error"))
 
+Logging.redirect(createWriteStream("/dev/null")) // what Postgres says is not asked for
 NodeRuntime.runMain(
   Effect.ensuring(
     main,

@@ -19,7 +19,7 @@ import type { ComputeMetrics } from "../domain/ComputeMetrics.ts"
 import type { ComputeState } from "../domain/ComputeState.ts"
 import * as ComputeStatus from "../domain/ComputeStatus.ts"
 import type { Lsn } from "../domain/Lsn.ts"
-import type { ParsedSpec } from "../domain/ParsedSpec.ts"
+import { identityMismatch, type ParsedSpec } from "../domain/ParsedSpec.ts"
 
 /** The machine has no such edge. Nothing was changed. The message is a promise on the wire (412). */
 export class IllegalTransition extends Data.TaggedError("IllegalTransition")<{
@@ -30,6 +30,9 @@ export class IllegalTransition extends Data.TaggedError("IllegalTransition")<{
     return `invalid compute status: ${ComputeStatus.display(this.from)}`
   }
 }
+
+/** The spec is for another tenant, timeline or mode than the running one (decision C13). Nothing was changed. */
+export class OtherCompute extends Data.TaggedError("OtherCompute")<{ readonly message: string }> {}
 
 /** The accepted spec was not brought up. `message` may have several lines (reference/startup §22). */
 export class ConfigurationFailed extends Data.TaggedError("ConfigurationFailed")<{ readonly message: string }> {}
@@ -71,7 +74,7 @@ export class ComputeNode extends Context.Service<
     readonly submitSpec: (
       spec: ParsedSpec,
       parent: Tracer.AnySpan | undefined
-    ) => Effect.Effect<Effect.Effect<void, ConfigurationFailed>, IllegalTransition>
+    ) => Effect.Effect<Effect.Effect<void, ConfigurationFailed>, IllegalTransition | OtherCompute>
     /** Specs that were accepted, in order; after a changed certificate the live one. */
     readonly nextSubmitted: Effect.Effect<SubmittedSpec>
     /** The server certificate was replaced: the live spec is applied once more. Refused: try again when that is over. */
@@ -98,6 +101,13 @@ export class ComputeNode extends Context.Service<
 
 const ended = "the compute ended"
 
+const refusalOf =
+  (wanted: ParsedSpec) =>
+  ({ spec, status }: ComputeState): OtherCompute | undefined => {
+    const message = status === "running" && spec !== undefined ? identityMismatch(spec, wanted) : undefined
+    return message === undefined ? undefined : new OtherCompute({ message })
+  }
+
 const make = Effect.fnUntraced(function* (initial: ComputeState) {
   const ref = yield* SubscriptionRef.make(initial)
   const submitted = yield* Queue.unbounded<SubmittedSpec>()
@@ -106,20 +116,29 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
   const outcome = yield* Deferred.make<Ended, TerminationFailed>()
   const waiting = new Set<Deferred.Deferred<void, ConfigurationFailed>>()
 
-  /** Returns the state that was left. */
-  const move = (event: ComputeStatus.ComputeEvent, also = (state: ComputeState): ComputeState => state) =>
-    SubscriptionRef.modifyEffect(ref, (state) => {
-      const to = ComputeStatus.next(state.status, event)
-      if (to === undefined) return Effect.fail(new IllegalTransition({ from: state.status, event }))
-      const changed = also({ ...state, status: to, error: to === "running" ? undefined : state.error })
-      const log =
-        to === state.status
-          ? Effect.void
-          : Effect.logInfo(
-              `Changing compute status from ${ComputeStatus.display(state.status)} to ${ComputeStatus.display(to)}`
-            )
-      return Effect.as(log, [state, changed] as const)
-    })
+  /** Returns the state that was left. `refusal`: why this state is not left, though the machine has the edge. */
+  const move = <E = never>(
+    event: ComputeStatus.ComputeEvent,
+    also = (state: ComputeState): ComputeState => state,
+    refusal = (_: ComputeState): E | undefined => undefined
+  ) =>
+    SubscriptionRef.modifyEffect(
+      ref,
+      (state): Effect.Effect<readonly [ComputeState, ComputeState], E | IllegalTransition> => {
+        const to = ComputeStatus.next(state.status, event)
+        if (to === undefined) return Effect.fail(new IllegalTransition({ from: state.status, event }))
+        const refused = refusal(state)
+        if (refused !== undefined) return Effect.fail(refused)
+        const changed = also({ ...state, status: to, error: to === "running" ? undefined : state.error })
+        const log =
+          to === state.status
+            ? Effect.void
+            : Effect.logInfo(
+                `Changing compute status from ${ComputeStatus.display(state.status)} to ${ComputeStatus.display(to)}`
+              )
+        return Effect.as(log, [state, changed] as const)
+      }
+    )
 
   const update = (change: (state: ComputeState) => ComputeState) => SubscriptionRef.update(ref, change)
 
@@ -133,7 +152,7 @@ const make = Effect.fnUntraced(function* (initial: ComputeState) {
       Effect.uninterruptible(
         Effect.gen(function* () {
           const done = yield* Deferred.make<void, ConfigurationFailed>()
-          yield* move("spec_accepted", (state) => ({ ...state, pending: spec }))
+          yield* move("spec_accepted", (state) => ({ ...state, pending: spec }), refusalOf(spec))
           waiting.add(done)
           yield* Queue.offer(submitted, { spec, parent, done })
           // The end was reached by itself, while the status still allowed it.

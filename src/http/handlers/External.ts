@@ -88,11 +88,10 @@ export const layerControl = HttpApiBuilder.group(ExternalApi, "control", (handle
       .handle("configure", ({ payload }) =>
         Effect.gen(function* () {
           const spec = yield* resolve(payload.spec)
-          const { spec: running, status: now } = yield* node.state
-          const mismatch = running === undefined ? undefined : ParsedSpec.identityMismatch(running, spec)
-          if (now === "running" && mismatch !== undefined) return yield* new E.BadRequest({ message: mismatch })
           const span = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
-          const outcome = yield* Effect.mapError(node.submitSpec(spec, span), refusedBy)
+          const outcome = yield* Effect.mapError(node.submitSpec(spec, span), (error) =>
+            error._tag === "OtherCompute" ? new E.BadRequest({ message: error.message }) : refusedBy(error)
+          )
           yield* Effect.mapError(
             outcome,
             ({ message }) =>
