@@ -46,3 +46,6 @@ export const refreshHoldOff = Duration.millis(1250)
 /** Waits about so long, +-20 %. */
 export const sleepJittered = (about: Duration.Duration): Effect.Effect<void> =>
   Effect.flatMap(Random.nextBetween(0.8, 1.2), (factor) => Effect.sleep(Duration.times(about, factor)))
+
+/** Console of pgbouncer, which may be starting: four attempts (reference/startup §19.1). */
+export const consoleOfPgbouncer = Schedule.spaced("1 second").pipe(Schedule.jittered, Schedule.upTo({ times: 3 }))

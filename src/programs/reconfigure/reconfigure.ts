@@ -15,6 +15,7 @@ import { configureAsPrimary } from "../catalog/configure.ts"
 import { reload, restoreLimits, withSubscribers } from "../catalog/override.ts"
 import { reloading } from "../reloading.ts"
 import { renderConf } from "../renderConf.ts"
+import { tellSideServices } from "../sideServices.ts"
 
 /** `full`: what was applied last is not known, every database is looked into. */
 export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec, full: boolean) {
@@ -29,6 +30,7 @@ export const reconfigure = Effect.fn("reconfigure")(function* (spec: ParsedSpec,
     yield* restoreLimits
     yield* reload(reloads)
   }
+  yield* tellSideServices(spec)
   yield* configureAsPrimary(spec, "reconfigure", {
     ...reloads,
     migrationFailed: metrics.migrationFailed,

@@ -11,6 +11,7 @@ import { Metrics } from "../../layers/Metrics.ts"
 import { Params } from "../../layers/Params.ts"
 import { Postgres } from "../../layers/Postgres.ts"
 import { reloading } from "../reloading.ts"
+import { tellSideServices } from "../sideServices.ts"
 import { preparePgdata } from "./preparePgdata.ts"
 import { stage, timedMillis } from "./stages.ts"
 
@@ -21,8 +22,6 @@ const notYet = (parsed: ParsedSpec, tls: boolean): ReadonlyArray<string> => {
     ["swap_size_bytes", present(spec.swap_size_bytes)],
     ["disk_quota_bytes", present(spec.disk_quota_bytes)],
     ["remote_extensions", present(spec.remote_extensions)],
-    ["pgbouncer_settings", present(spec.pgbouncer_settings)],
-    ["local_proxy_config", present(spec.local_proxy_config)],
     ["logs_export_host", present(spec.logs_export_host)],
     ["databricks_settings", present(spec.databricks_settings)],
     ["autoprewarm", spec.autoprewarm],
@@ -64,6 +63,7 @@ export const startCompute = (spec: ParsedSpec, options: { readonly tls: boolean 
     if (ignored.length > 0) {
       yield* Effect.logWarning(`starting without what this version does not do yet: ${ignored.join(", ")}`)
     }
+    yield* tellSideServices(spec)
     yield* preparePgdata(spec)
     const directory = yield* DataDirectory
     const confLoaded = yield* directory.loading
