@@ -12,19 +12,17 @@ import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
-import { describe } from "../src/domain/describe.ts"
 import * as Owner from "../src/layers/Owner.ts"
 import * as PostgresInstall from "../src/local/PostgresInstall.ts"
 import { freePort } from "../test/support/ports.ts"
 import { CatalogFigure } from "./support/catalogFigures.ts"
 import { Figures } from "./support/figures.ts"
 import { machine } from "./support/machine.ts"
+import { publish, runBench } from "./support/main.ts"
 import { BenchFailed, fail, start } from "./support/processes.ts"
 
 /** What an apply shall stay below. */
@@ -119,14 +117,7 @@ const bench = Effect.gen(function* () {
   for (let round = 0; round < rounds; round++) {
     for (const size of sizes) yield* runSize(figures, directory, size, round % 2 === 0 ? "ours" : "floor")
   }
-  yield* Console.log(figures.text())
-  if (json !== undefined) {
-    const text = JSON.stringify({ machine: described, rounds, figures: figures.json() }, undefined, 2)
-    yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
-  }
+  yield* publish(figures, { machine: described, rounds }, json)
 })
 
-const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`bench:catalog: ${describe(Cause.squash(cause))}`)
-
-NodeRuntime.runMain(Effect.tapCause(Effect.scoped(bench), report), { disableErrorReporting: true })
+runBench("catalog", bench)

@@ -12,19 +12,17 @@ import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import { describe } from "../src/domain/describe.ts"
 import { ask } from "./support/ask.ts"
 import { cleanExit, launchBare, memory, nodeArguments, ports } from "./support/compute.ts"
 import { type Emulator, emulator } from "./support/emulator.ts"
 import { Figures } from "./support/figures.ts"
 import { loader } from "./support/loader.ts"
 import { machine } from "./support/machine.ts"
+import { publish, runBench } from "./support/main.ts"
 import { BenchFailed, fail, within } from "./support/processes.ts"
 
 const paths = ["/status", "/metrics", "/metrics.json"]
@@ -191,14 +189,7 @@ const bench = Effect.gen(function* () {
 
   yield* node.process.signal("SIGTERM")
   yield* cleanExit(node.process.exited)
-  yield* Console.log(figures.text())
-  if (json !== undefined) {
-    const text = JSON.stringify({ machine: described, figures: figures.json() }, undefined, 2)
-    yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
-  }
+  yield* publish(figures, { machine: described }, json)
 })
 
-const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`bench:http: ${describe(Cause.squash(cause))}`)
-
-NodeRuntime.runMain(Effect.tapCause(Effect.scoped(bench), report), { disableErrorReporting: true })
+runBench("http", bench)

@@ -11,18 +11,17 @@ import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { describe } from "../src/domain/describe.ts"
+import { localAdmin } from "../src/domain/ConnString.ts"
 import * as PgWire from "../src/layers/PgWire.ts"
 import { ask } from "./support/ask.ts"
 import { type Running, running, type Source } from "./support/compute.ts"
 import { type Emulator, emulator } from "./support/emulator.ts"
 import { Figures } from "./support/figures.ts"
 import { machine } from "./support/machine.ts"
+import { publish, runBench } from "./support/main.ts"
 import { BenchFailed, fail, within } from "./support/processes.ts"
 
 /** What a change shall stay below, from the notification until the new address is in force. */
@@ -139,14 +138,7 @@ const measureRefresh = (figures: Figures, node: Running, source: Source, rounds:
   Effect.gen(function* () {
     const group = `refresh, configuration from the ${source}: pageserver moved`
     const session = yield* PgWire.connect({
-      target: {
-        host: "127.0.0.1",
-        port: node.port,
-        user: "cloud_admin",
-        database: "postgres",
-        password: undefined,
-        options: undefined
-      }
+      target: localAdmin(node.port)
     })
     const seen = Effect.map(session.query("SHOW neon.pageserver_connstring"), ([set]) => set?.rows[0]?.[0])
     for (let round = 1; round <= rounds; round++) {
@@ -191,14 +183,7 @@ const bench = Effect.gen(function* () {
   yield* withNode({ directory, storage, source: "control plane" }, (node) =>
     measureRefresh(figures, node, "control plane", rounds)
   )
-  yield* Console.log(figures.text())
-  if (json !== undefined) {
-    const text = JSON.stringify({ machine: described, rounds, figures: figures.json() }, undefined, 2)
-    yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
-  }
+  yield* publish(figures, { machine: described, rounds }, json)
 })
 
-const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`bench:reconfigure: ${describe(Cause.squash(cause))}`)
-
-NodeRuntime.runMain(Effect.tapCause(Effect.scoped(bench), report), { disableErrorReporting: true })
+runBench("reconfigure", bench)

@@ -13,11 +13,9 @@ import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs, promisify } from "node:util"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { describe } from "../src/domain/describe.ts"
+import { localAdmin } from "../src/domain/ConnString.ts"
 import * as Owner from "../src/layers/Owner.ts"
 import * as PgWire from "../src/layers/PgWire.ts"
 import { type StageName, stages } from "../src/programs/startup/stages.ts"
@@ -26,6 +24,7 @@ import { type Emulator, emulator } from "./support/emulator.ts"
 import { Figures } from "./support/figures.ts"
 import { floor } from "./support/floor.ts"
 import { machine } from "./support/machine.ts"
+import { publish, runBench } from "./support/main.ts"
 import { BenchFailed, fail } from "./support/processes.ts"
 
 /** MB of a fresh cluster, about. */
@@ -139,14 +138,7 @@ const fill = (at: Pick<Bed, "directory" | "storage">, size: number) =>
     Effect.gen(function* () {
       const rows = Math.floor((size * 1024 * 1024) / fillerRowBytes)
       const session = yield* PgWire.connect({
-        target: {
-          host: "127.0.0.1",
-          port: node.port,
-          user: "cloud_admin",
-          database: "postgres",
-          password: undefined,
-          options: undefined
-        }
+        target: localAdmin(node.port)
       })
       yield* session.query(
         `create table filler as select g, md5(g::text) a, md5((g+1)::text) b, md5((g*7)::text) c from generate_series(1,${rows}) g`
@@ -298,14 +290,7 @@ const bench = Effect.gen(function* () {
       yield* measureSync(figures, at)
     }
   }
-  yield* Console.log(figures.text())
-  if (json !== undefined) {
-    const text = JSON.stringify({ machine: described, rounds, figures: figures.json() }, undefined, 2)
-    yield* Effect.promise(() => fs.writeFile(json, `${text}\n`))
-  }
+  yield* publish(figures, { machine: described, rounds }, json)
 })
 
-const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`bench:startup: ${describe(Cause.squash(cause))}`)
-
-NodeRuntime.runMain(Effect.tapCause(Effect.scoped(bench), report), { disableErrorReporting: true })
+runBench("startup", bench)

@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import { decodeComputeConfig, parseJson } from "../../src/domain/ComputeConfig.ts"
 import type { ComputeParams } from "../../src/domain/ComputeParams.ts"
 import * as ComputeState from "../../src/domain/ComputeState.ts"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import { lastMigration } from "../../src/domain/catalog/migrations.ts"
 import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { ComputeNode } from "../../src/layers/ComputeNode.ts"
@@ -204,14 +205,7 @@ const main = Effect.gen(function* () {
     user,
     cacheDir: PostgresInstall.defaultCacheDir(user)
   })
-  const postgres: ComputeParams["postgres"] = {
-    host: "127.0.0.1",
-    port,
-    user: "cloud_admin",
-    database: "postgres",
-    password: undefined,
-    options: undefined
-  }
+  const postgres: ComputeParams["postgres"] = localAdmin(port)
   const services = (pgdata: string) =>
     Layer.mergeAll(
       DataDirectory.layer,

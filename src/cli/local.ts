@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Boot } from "../domain/Boot.ts"
 import type { ComputeParams } from "../domain/ComputeParams.ts"
-import type { PostgresTarget } from "../domain/ConnString.ts"
+import { localAdmin, type PostgresTarget } from "../domain/ConnString.ts"
 import { describe } from "../domain/describe.ts"
 import type { LocalParams } from "../domain/LocalParams.ts"
 import * as Logging from "../layers/Logging.ts"
@@ -71,14 +71,7 @@ const nodeParams = (params: LocalParams, storage: Storage, dataDir: string): Com
   failpoints: undefined
 })
 
-const target = ({ port }: LocalParams): PostgresTarget => ({
-  host: "127.0.0.1",
-  port,
-  user: "cloud_admin",
-  database: "postgres",
-  password: undefined,
-  options: undefined
-})
+const target = ({ port }: LocalParams): PostgresTarget => localAdmin(port)
 
 const connstr = (params: LocalParams): string => `postgresql://cloud_admin@127.0.0.1:${params.port}/postgres`
 

@@ -19,6 +19,16 @@ export interface PostgresTarget {
   readonly options: string | undefined
 }
 
+/** The superuser of the nodes of local mode, on this machine. */
+export const localAdmin = (port: number): PostgresTarget => ({
+  host: "127.0.0.1",
+  port,
+  user: "cloud_admin",
+  database: "postgres",
+  password: undefined,
+  options: undefined
+})
+
 export class InvalidConnString extends Data.TaggedError("InvalidConnString")<{
   readonly message: string
   readonly cause?: unknown

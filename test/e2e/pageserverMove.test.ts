@@ -2,6 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import type { MoveReport } from "../../src/local/MoveReport.ts"
 import * as moveTimeline from "../../src/local/moveTimeline.ts"
 import { type Bed, makeBed, type StartOptions } from "../support/bed.ts"
@@ -31,14 +32,7 @@ const setUp = Effect.gen(function* () {
   const move = yield* moveTimeline.make(storage, {
     computeId,
     internalHttpPort: internalPort,
-    postgres: {
-      host: "127.0.0.1",
-      port,
-      user: "cloud_admin",
-      database: "postgres",
-      password: undefined,
-      options: undefined
-    }
+    postgres: localAdmin(port)
   })
   const fromControlPlane: StartOptions = { source: "controlPlaneAsItIs" }
   return { bed, move, fromControlPlane, run: bed.run(fromControlPlane) }

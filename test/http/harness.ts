@@ -1,6 +1,5 @@
 /** The two servers on free ports, over the real layers, and a client that speaks HTTP without being clever. */
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto"
-import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,7 +22,8 @@ import { Metrics } from "../../src/layers/Metrics.ts"
 import * as Owner from "../../src/layers/Owner.ts"
 import { Params } from "../../src/layers/Params.ts"
 import { Sql } from "../../src/layers/Sql.ts"
-import { ours, record } from "../support/exchanges.ts"
+import { ours } from "../support/exchanges.ts"
+import { type PlainCall, type Reply, sendPlain } from "../support/http.ts"
 
 export const computeId = "ep-test"
 export const startTime = Date.parse("2026-11-21T08:49:07.987Z")
@@ -97,62 +97,10 @@ export const ownToken = token(ownKey, { compute_id: computeId, scope: null, aud:
 
 // --- requests ------------------------------------------------------------------------------------------------------
 
-export interface Reply {
-  readonly status: number
-  readonly headers: Http.IncomingHttpHeaders
-  readonly text: string
-  /** Undefined where the body is no JSON. */
-  readonly json: unknown
-}
-
-export interface Call {
-  readonly headers?: Http.OutgoingHttpHeaders
-  readonly body?: string | Buffer
-  readonly agent?: Http.Agent
-  readonly host?: string
-  readonly signal?: AbortSignal
-}
-
-const parsed = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
+export type Call = PlainCall
 
 /** `what`: method and path, `GET /status`. */
-export const request = (port: number, what: string, call: Call = {}): Promise<Reply> =>
-  new Promise((resolve, reject) => {
-    const [method, path] = what.split(" ", 2)
-    const outgoing = Http.request(
-      {
-        host: call.host ?? "127.0.0.1",
-        port,
-        method,
-        path,
-        headers: {
-          ...(call.body === undefined ? {} : { "content-length": Buffer.byteLength(call.body) }),
-          ...call.headers
-        },
-        agent: call.agent ?? false,
-        ...(call.signal === undefined ? {} : { signal: call.signal })
-      },
-      (response) => {
-        const chunks: Array<Buffer> = []
-        response.on("data", (chunk: Buffer) => chunks.push(chunk))
-        response.on("error", reject)
-        response.on("end", () => {
-          const text = Buffer.concat(chunks).toString()
-          const reply = { status: response.statusCode ?? 0, headers: response.headers, text, json: parsed(text) }
-          record(port, what, reply)
-          resolve(reply)
-        })
-      }
-    )
-    outgoing.on("error", reject)
-    outgoing.end(call.body)
-  })
+export const request = (port: number, what: string, call: Call = {}): Promise<Reply> => sendPlain(port, what, call)
 
 /** Sends bytes as they are; everything that came until the server closed. */
 export const raw = (port: number, bytes: string | Buffer, end = false): Promise<string> =>

@@ -2,6 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as ComputeStatus from "../../src/domain/ComputeStatus.ts"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import * as Loops from "../../src/layers/Loops.ts"
 import * as PgServer from "../support/pgServer.ts"
 import { eventsTo, parsedSpec, request, start } from "./harness.ts"
@@ -9,14 +10,7 @@ import { eventsTo, parsedSpec, request, start } from "./harness.ts"
 /** Accepts every session; counts them. */
 const accepting = PgServer.listen(async ({ send }) => send(PgServer.trusted))
 
-const target = (port: number) => ({
-  host: "127.0.0.1",
-  port,
-  user: "cloud_admin",
-  database: "postgres",
-  password: undefined,
-  options: undefined
-})
+const target = (port: number) => localAdmin(port)
 
 const ask = (port: number, path: string) =>
   Effect.map(

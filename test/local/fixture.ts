@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import * as Owner from "../../src/layers/Owner.ts"
 import * as PgWire from "../../src/layers/PgWire.ts"
 import { LocalStorage, type Options } from "../../src/local/LocalStorage.ts"
@@ -135,14 +136,7 @@ export const startServer = (storage: LocalStorage["Service"], pgdata: string) =>
     const port = yield* freePort
     const server = yield* start(storage.stub.postgres, ["-D", pgdata, "-p", String(port)])
     const connect = PgWire.connect({
-      target: {
-        host: "127.0.0.1",
-        port,
-        user: "cloud_admin",
-        database: "postgres",
-        password: undefined,
-        options: undefined
-      }
+      target: localAdmin(port)
     })
     const sql = (text: string) =>
       Effect.scoped(Effect.flatMap(connect, (session) => session.query(text))).pipe(

@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { display, edges } from "../../src/domain/ComputeStatus.ts"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import * as Lsn from "../../src/domain/Lsn.ts"
 import * as PgWire from "../../src/layers/PgWire.ts"
 import type { Bed, Json, StartOptions } from "../support/bed.ts"
@@ -139,14 +140,7 @@ export const drive = Effect.fnUntraced(function* <E, R>(
   )
   const value = (sql: string) =>
     PgWire.connect({
-      target: {
-        host: "127.0.0.1",
-        port: node.port,
-        user: "cloud_admin",
-        database: "postgres",
-        password: undefined,
-        options: undefined
-      },
+      target: localAdmin(node.port),
       connectTimeout: "2 seconds"
     }).pipe(
       Effect.flatMap((session) => session.query(sql)),

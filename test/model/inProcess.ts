@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Tracer from "effect/Tracer"
 import { compute } from "../../src/cli/compute.ts"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import type { ComputeNode } from "../../src/layers/ComputeNode.ts"
 import * as Logging from "../../src/layers/Logging.ts"
 import { Signals } from "../../src/layers/Signals.ts"
@@ -49,14 +50,7 @@ export const startInProcess = Effect.fnUntraced(function* (bed: Bed, options: St
   const params = nodeParams({
     computeId: bed.computeId(),
     pgdata: at.pgdata,
-    postgres: {
-      host: "127.0.0.1",
-      port: at.port,
-      user: "cloud_admin",
-      database: "postgres",
-      password: undefined,
-      options: undefined
-    },
+    postgres: localAdmin(at.port),
     pgbin: stub.postgres,
     source: { _tag: "ControlPlane", uri: controlPlane.url, token: controlPlane.token },
     externalHttpPort: at.externalPort,

@@ -10,6 +10,7 @@ import * as Result from "effect/Result"
 import * as TestClock from "effect/testing/TestClock"
 import { decodeComputeSpec } from "../../src/domain/ComputeConfig.ts"
 import * as ComputeState from "../../src/domain/ComputeState.ts"
+import { localAdmin } from "../../src/domain/ConnString.ts"
 import * as ParsedSpec from "../../src/domain/ParsedSpec.ts"
 import { ComputeNode } from "../../src/layers/ComputeNode.ts"
 import { ControlPlane } from "../../src/layers/ControlPlane.ts"
@@ -67,14 +68,7 @@ const worker = Effect.gen(function* () {
         Params,
         nodeParams({
           pgdata: join(directory, "pgdata"),
-          postgres: {
-            host: "127.0.0.1",
-            port: 1,
-            user: "cloud_admin",
-            database: "postgres",
-            password: undefined,
-            options: undefined
-          },
+          postgres: localAdmin(1),
           source: { _tag: "ConfigFile", path }
         })
       )

@@ -29,26 +29,35 @@ const parsed = (text: string): unknown => {
 const bodyText = (body: unknown): string | undefined =>
   body === undefined || typeof body === "string" ? body : JSON.stringify(body)
 
+/** A request as it goes out: nothing is added but the length of the body. */
+export interface PlainCall {
+  readonly headers?: Http.OutgoingHttpHeaders | undefined
+  readonly body?: string | Buffer | undefined
+  readonly agent?: Http.Agent | undefined
+  readonly host?: string | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
 /**
  * @param what method and path: `GET /status`
  *
  * Rejects where there is no whole answer; aborting closes the connection.
  */
-export const send = (port: number, what: string, call: Call, signal: AbortSignal): Promise<Reply> =>
+export const sendPlain = (port: number, what: string, call: PlainCall): Promise<Reply> =>
   new Promise((resolve, reject) => {
     const [method, path] = what.split(" ", 2)
-    const body = bodyText(call.body)
-    const headers =
-      body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }
     const request = Http.request(
       {
-        host: "127.0.0.1",
+        host: call.host ?? "127.0.0.1",
         port,
         method,
         path,
-        headers: { ...headers, ...call.headers },
+        headers: {
+          ...(call.body === undefined ? {} : { "content-length": Buffer.byteLength(call.body) }),
+          ...call.headers
+        },
         agent: call.agent ?? false,
-        signal
+        ...(call.signal === undefined ? {} : { signal: call.signal })
       },
       (response) => {
         const chunks: Array<Buffer> = []
@@ -63,8 +72,15 @@ export const send = (port: number, what: string, call: Call, signal: AbortSignal
       }
     )
     request.on("error", reject)
-    request.end(body)
+    request.end(call.body)
   })
+
+/** As `sendPlain`, for JSON. */
+export const send = (port: number, what: string, call: Call, signal: AbortSignal): Promise<Reply> => {
+  const body = bodyText(call.body)
+  const type = body === undefined ? {} : { "content-type": "application/json" }
+  return sendPlain(port, what, { body, headers: { ...type, ...call.headers }, agent: call.agent, signal })
+}
 
 /** As `send`; interrupting closes the connection. No answer is a failure with the system's error. */
 export const request = (port: number, what: string, call: Call = {}): Effect.Effect<Reply, Error> =>
